@@ -1,0 +1,106 @@
+"""Weights and temperatures that move while a model trains."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the fit stands when a step begins.
+
+    Args:
+        step: Optimizer steps done.
+        total_steps: Optimizer steps the whole fit will take.
+        epoch: Epochs done, with fraction.
+    """
+
+    step: int
+    total_steps: int
+    epoch: float
+
+    @property
+    def fraction(self) -> float:
+        """Share of the fit that is done, in ``[0, 1]``."""
+        return min(1.0, self.step / max(1, self.total_steps))
+
+
+class Schedule:
+    """A number as a function of training progress."""
+
+    def value(self, progress: Progress) -> float:
+        """Return the number for this moment."""
+        raise NotImplementedError
+
+
+class _Ramp(Schedule):
+    """Move from ``start`` to ``end`` between two fractions of the fit."""
+
+    def __init__(self, start: float, end: float, begin: float = 0.0, finish: float = 1.0) -> None:
+        if not 0.0 <= begin < finish <= 1.0:
+            raise ValueError(
+                f"Expected 0 <= begin < finish <= 1 (fractions of the fit) but got begin={begin}, finish={finish}."
+            )
+        self.start, self.end, self.begin, self.finish = start, end, begin, finish
+
+    def _position(self, progress: Progress) -> float:
+        return min(1.0, max(0.0, (progress.fraction - self.begin) / (self.finish - self.begin)))
+
+
+class Linear(_Ramp):
+    """Straight line from ``start`` to ``end``.
+
+    Args:
+        start: Value up to ``begin``.
+        end: Value from ``finish`` on.
+        begin: Fraction of the fit at which the change starts.
+        finish: Fraction of the fit at which ``end`` is reached.
+    """
+
+    def value(self, progress: Progress) -> float:
+        """Return the number for this moment."""
+        return self.start + (self.end - self.start) * self._position(progress)
+
+
+class Cosine(_Ramp):
+    """Half a cosine wave from ``start`` to ``end``.
+
+    Args:
+        start: Value up to ``begin``.
+        end: Value from ``finish`` on.
+        begin: Fraction of the fit at which the change starts.
+        finish: Fraction of the fit at which ``end`` is reached.
+    """
+
+    def value(self, progress: Progress) -> float:
+        """Return the number for this moment."""
+        return self.end + (self.start - self.end) * 0.5 * (1 + math.cos(math.pi * self._position(progress)))
+
+
+class Switch(Schedule):
+    """Jump from one value to another at the start of an epoch.
+
+    TinyBERT's intermediate and prediction stages are two objectives with opposite switches.
+
+    Args:
+        epoch: First epoch (0-based) that uses ``after``.
+        before: Value in the epochs before.
+        after: Value from ``epoch`` on.
+    """
+
+    def __init__(self, epoch: int, before: float, after: float) -> None:
+        if epoch < 1:
+            raise ValueError(f"Expected epoch >= 1 but got {epoch}; a switch at epoch 0 never uses 'before'.")
+        self.epoch, self.before, self.after = epoch, before, after
+
+    def value(self, progress: Progress) -> float:
+        """Return the number for this moment."""
+        return self.after if progress.epoch >= self.epoch else self.before
+
+
+def resolve(number: float | Schedule, progress: Progress | None) -> float:
+    """Return a constant as it is and a schedule at this moment (at its start where there is none)."""
+    if isinstance(number, Schedule):
+        return number.value(progress or Progress(step=0, total_steps=1, epoch=0.0))
+    return float(number)
