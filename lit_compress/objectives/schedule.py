@@ -40,7 +40,8 @@ class _Ramp(Schedule):
     def __init__(self, start: float, end: float, begin: float = 0.0, finish: float = 1.0) -> None:
         if not 0.0 <= begin < finish <= 1.0:
             raise ValueError(
-                f"Expected 0 <= begin < finish <= 1 (fractions of the fit) but got begin={begin}, finish={finish}."
+                f"Expected 0 <= begin < finish <= 1 (fractions of the fit) but got begin={begin}, "
+                f"finish={finish}."
             )
         self.start, self.end, self.begin, self.finish = start, end, begin, finish
 
