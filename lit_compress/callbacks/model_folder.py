@@ -1,0 +1,121 @@
+"""Ends every fit in a model folder that stock transformers loads."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from transformers import PreTrainedModel
+
+from lit_compress.benchmark.results import read_results
+from lit_compress.callbacks.benchmark import Benchmark
+from lit_compress.models.card import model_card
+from lit_compress.models.checkpoint import save_folder
+
+_PREFIX = "student."
+
+
+def student_from_checkpoint(student: PreTrainedModel, path: str | Path) -> PreTrainedModel:
+    """Return a copy of the student with the weights of a Lightning checkpoint, in eval mode on the CPU.
+
+    Raises:
+        ValueError: The checkpoint does not hold this student.
+    """
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    weights = {k[len(_PREFIX) :]: v for k, v in state.items() if k.startswith(_PREFIX)}
+    model = copy.deepcopy(student).cpu()
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    if missing or unexpected:
+        raise ValueError(
+            f"Expected the weights of this student in {path} but {len(missing)} are missing and {len(unexpected)} "
+            f"are not of it (first: {[*missing, *unexpected][0]}); the checkpoint is of another model."
+        )
+    return model.eval()
+
+
+class ModelFolder(pl.Callback):
+    """Write the best checkpoint as a model folder: weights, config, tokenizer, card and manifest.
+
+    Args:
+        folder: Where to write it; ``<default_root_dir>/model`` where ``None``.
+        enabled: Whether to write it at all.
+    """
+
+    def __init__(self, folder: str | None = None, enabled: bool = True) -> None:
+        self.folder = folder
+        self.enabled = enabled
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Move behind the benchmark, whose figures belong on the card."""
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        behind = [i for i, c in enumerate(callbacks) if isinstance(c, Benchmark)]
+        if behind and callbacks.index(self) < behind[-1]:
+            callbacks.remove(self)
+            callbacks.insert(behind[-1], self)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the folder."""
+        if not self.enabled or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        path = Path(self.folder or Path(trainer.default_root_dir) / "model")
+        checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
+        student = getattr(pl_module, "student", None)
+        if not isinstance(student, PreTrainedModel):
+            raise ValueError(
+                f"Expected a module with a transformers model as 'student' but {type(pl_module).__name__} has "
+                f"{type(student).__name__}; leave the ModelFolder callback out."
+            )
+        model = student_from_checkpoint(student, checkpoint) if checkpoint else copy.deepcopy(student).cpu().eval()
+        facts = run_facts(trainer, pl_module, checkpoint)
+        data = getattr(trainer, "datamodule", None)
+        save_folder(path, model, getattr(data, "tokenizer_object", None), facts, model_card(facts))
+        rank_zero_info(f"Model folder: {path}")
+
+
+def run_facts(trainer: pl.Trainer, pl_module: Any, checkpoint: str | None) -> dict[str, Any]:
+    """Return what the manifest and the card tell about the run, as plain JSON data."""
+    data = getattr(trainer, "datamodule", None)
+    facts: dict[str, Any] = {
+        "method": getattr(pl_module, "method", None),
+        "recipe": getattr(pl_module, "recipe", None),
+        "teacher": getattr(pl_module, "teacher_source", None),
+        "task": type(pl_module.task).__name__ if hasattr(pl_module, "task") else None,
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "metrics": _metrics(trainer),
+        "transforms": [],
+    }
+    if data is not None and hasattr(data, "lengths"):
+        facts["data"] = data.source.describe("train")
+        facts["label_names"] = data.label_names
+        facts["input_lengths"] = sample_lengths(np.asarray(data.lengths("train")))
+    facts["result"] = _row_of(trainer, checkpoint)
+    return facts
+
+
+def sample_lengths(lengths: np.ndarray, count: int = 200) -> list[int]:
+    """Return up to ``count`` quantiles of the token lengths, from the shortest to the longest."""
+    if len(lengths) <= count:
+        return sorted(int(n) for n in lengths)
+    return [int(n) for n in np.quantile(lengths, np.linspace(0, 1, count), method="nearest")]
+
+
+def _metrics(trainer: pl.Trainer) -> dict[str, float]:
+    best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    monitor = getattr(trainer.checkpoint_callback, "monitor", None)
+    if best is not None and monitor:
+        return {monitor: float(best)}
+    return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+
+
+def _row_of(trainer: pl.Trainer, checkpoint: str | None) -> dict[str, Any] | None:
+    results = Path(trainer.default_root_dir) / "results.jsonl"
+    if not results.is_file():
+        return None
+    rows = [r for r in read_results(results) if r.get("role") == "student"]
+    return rows[-1] if rows else None

@@ -1,0 +1,256 @@
+"""LightningCLI with bare class names, linked labels, a run folder, and errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lightning.pytorch as pl
+from jsonargparse import Namespace
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, WandbLogger  # noqa: F401  (named bare in recipes)
+
+# Every public class is imported so that recipes can name it without its path.
+from lit_compress import callbacks, data, models, modules, objectives  # noqa: F401
+from lit_compress.callbacks import Benchmark, ModelFolder
+from lit_compress.errors import explain
+
+_CHECKPOINT_NAMES = ("best", "last")
+
+
+class Parser(LightningArgumentParser):
+    """Argument parser that ends its errors with the nearest valid name."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print one paragraph and exit with status 2."""
+        keys = [a.dest for a in self._actions if a.dest]
+        raise_for = explain(message, [*keys, *_public_arguments()], _public_classes())
+        text = " ".join(_first_cause(message).split())
+        sys.stderr.write(f"lit-compress: {text} {raise_for}\n".replace("  ", " "))
+        sys.exit(2)
+
+
+class RunConfig(SaveConfigCallback):
+    """Write the resolved configuration to ``<run folder>/config.yaml`` at the start of fit."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Write the file once, on the first process."""
+        if stage != "fit" or not trainer.is_global_zero or self.already_saved:
+            return
+        self.already_saved = True
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / "config.yaml.partial"
+        partial.write_text(self.parser.dump(self.config, skip_none=False, skip_check=True))
+        partial.replace(folder / "config.yaml")
+
+
+class CompressCLI(LightningCLI):
+    """The command line of lit_compress: ``fit``, ``validate``, ``test`` and ``predict``."""
+
+    def __init__(self, args: Sequence[str]) -> None:
+        super().__init__(
+            modules.CompressionModule,
+            pl.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=RunConfig,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_class=Parser,
+            args=list(args),
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run folder, the callbacks that are always on, and the links from data to model."""
+        parser.add_argument(
+            "--run_dir",
+            type=str,
+            default=None,
+            help="Folder of everything the run leaves behind; runs/<recipe> where not given.",
+        )
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "best",
+                "checkpoint.mode": "max",
+                "checkpoint.save_last": True,
+                "checkpoint.save_on_exception": True,
+                "checkpoint.enable_version_counter": False,
+                "checkpoint.auto_insert_metric_name": False,
+            }
+        )
+        parser.add_lightning_class_args(Benchmark, "benchmark")
+        parser.add_lightning_class_args(ModelFolder, "model_folder")
+        for name in ("num_labels", "label_names"):
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the configuration alone: Lightning would let the checkpoint override the command line."""
+
+    def before_instantiate_classes(self) -> None:
+        """Point trainer, checkpoints and loggers at the run folder."""
+        config = self.config[self.subcommand]
+        recipe = _recipe_name(config)
+        run_dir = Path(config.run_dir or f"runs/{recipe}")
+        config.run_dir = str(run_dir)
+        config.trainer.default_root_dir = str(run_dir)
+        if config.checkpoint.dirpath is None:
+            config.checkpoint.dirpath = str(run_dir / "checkpoints")
+        if "recipe" in config.model.init_args and config.model.init_args.recipe is None:
+            config.model.init_args.recipe = recipe
+        config.ckpt_path = _checkpoint_path(config.get("ckpt_path"), run_dir, self.subcommand)
+        config.trainer.logger = _loggers(config.trainer.logger, run_dir, config)
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Build the trainer; checkpoints are selected by the task's main metric unless told otherwise."""
+        checkpoint = self._get(self.config_init, "checkpoint")
+        if checkpoint.monitor is None:
+            checkpoint.monitor = f"val/{self.model.task.monitor}"
+        return super().instantiate_trainer(**kwargs)
+
+    def after_fit(self) -> None:
+        """Say where things are."""
+        if self.trainer.is_global_zero:
+            print(f"Run folder: {self.trainer.default_root_dir}")
+
+    def after_validate(self) -> None:
+        """Keep the metrics in the run folder."""
+        self._write_metrics("validate")
+
+    def after_test(self) -> None:
+        """Keep the metrics in the run folder."""
+        self._write_metrics("test")
+
+    def _write_metrics(self, verb: str) -> None:
+        if not self.trainer.is_global_zero:
+            return
+        metrics = {k: float(v) for k, v in self.trainer.callback_metrics.items()}
+        path = Path(self.trainer.default_root_dir) / f"{verb}_metrics.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(metrics, indent=1) + "\n")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one trainer verb and turn expected failures into one paragraph.
+
+    Returns:
+        Exit status: 0 done, 1 refused.
+    """
+    # datasets and transformers retry for half a minute per file where there is no network.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        CompressCLI(arguments)
+    except (ValueError, FileNotFoundError, ImportError, OSError) as error:
+        if os.environ.get("LIT_COMPRESS_TRACEBACK"):
+            raise
+        text = " ".join(str(error).split())
+        print(f"lit-compress: {text} (LIT_COMPRESS_TRACEBACK=1 shows where.)", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _recipe_name(config: Namespace) -> str:
+    """Return ``distil/pkd_skip`` for ``…/recipes/distil/pkd_skip.yaml``; ``unnamed`` without a config."""
+    files = [str(path) for path in config.get("config") or []]
+    if not files:
+        return "unnamed"
+    path = Path(files[0])
+    parts = path.with_suffix("").parts
+    if "recipes" in parts:
+        return "/".join(parts[len(parts) - parts[::-1].index("recipes") :])
+    return path.stem if path.stem != "config" else path.resolve().parent.name
+
+
+def _checkpoint_path(given: str | None, run_dir: Path, verb: str) -> str | None:
+    """Resolve ``best``, ``last`` and ``auto`` (last if there, else a fresh start) inside the run folder."""
+    if given == "auto" and verb == "fit":
+        last = run_dir / "checkpoints" / "last.ckpt"
+        return str(last) if last.is_file() else None
+    if given is None:
+        return None
+    path = run_dir / "checkpoints" / f"{given}.ckpt" if given in _CHECKPOINT_NAMES else Path(given)
+    if not path.is_file():
+        raise ValueError(
+            f"Expected a checkpoint at {path} (ckpt_path={given}) but there is none; run fit first, or give the path "
+            "of a .ckpt file."
+        )
+    return str(path)
+
+
+def _loggers(given: Any, run_dir: Path, config: Namespace) -> Any:
+    """Return the logger configs with their folders, groups and job types filled in."""
+    if given is False:
+        return given
+    if given in (None, True):
+        given = [Namespace(class_path="lightning.pytorch.loggers.CSVLogger", init_args=Namespace(save_dir=None))]
+    loggers = given if isinstance(given, list) else [given]
+    for logger in loggers:
+        init = logger.init_args
+        if logger.class_path.endswith("CSVLogger"):
+            init.save_dir = init.get("save_dir") or str(run_dir)
+            init.name = "logs"
+        if logger.class_path.endswith("WandbLogger"):
+            init.save_dir = str(run_dir)
+            run_dir.mkdir(parents=True, exist_ok=True)
+            extra = logger.get("dict_kwargs") or Namespace()
+            extra.setdefault("group", config.model.init_args.get("recipe"))
+            extra.setdefault("job_type", config.model.init_args.get("method"))
+            logger.dict_kwargs = extra
+    return loggers
+
+
+def _public_classes() -> list[str]:
+    packages = (callbacks, data, models, modules, objectives)
+    return sorted({name for package in packages for name in getattr(package, "__all__", [])})
+
+
+def _public_arguments() -> list[str]:
+    import inspect
+
+    names: set[str] = set()
+    for package in (callbacks, data, models, modules, objectives):
+        for name in getattr(package, "__all__", []):
+            item = getattr(package, name)
+            if inspect.isclass(item):
+                names.update(inspect.signature(item.__init__).parameters)
+    return sorted(names - {"self", "args", "kwargs"})
+
+
+def _first_cause(message: str) -> str:
+    """Return the part of a nested union dump that names the key and the cause."""
+    lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
+    if len(lines) <= 4:
+        return message
+    return " ".join([lines[0], *lines[-2:]])
+
+
+class _ParseOnly(CompressCLI):
+    """Parses a configuration and stops before anything is built."""
+
+    def before_instantiate_classes(self) -> None:
+        """Leave the configuration as parsed."""
+
+    def instantiate_classes(self) -> None:
+        """Build nothing."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run nothing."""
+
+
+def validate_recipes(files: Sequence[str]) -> None:
+    """Check that the merge of some recipe files parses: keys, types and class names.
+
+    Raises:
+        ValueError: A file is missing.
+        SystemExit: The configuration does not parse; the message has been printed.
+    """
+    for file in files:
+        if not Path(file).is_file():
+            raise ValueError(f"Expected a recipe file at {file} but there is none; see lit-compress recipes ls.")
+    _ParseOnly(["fit", *(f"--config={file}" for file in files)])
