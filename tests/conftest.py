@@ -1,8 +1,26 @@
 """Shared fixtures: no network, few threads, tiny models."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+
+@pytest.fixture
+def shared_data() -> Callable[[str], Path]:
+    """Find a folder of real data, or skip: it is not part of the repository."""
+    root = Path(os.environ.get("LIT_COMPRESS_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+    def find(name: str) -> Path:
+        folder = root / name
+        if not folder.is_dir():
+            pytest.skip(f"no real data at {folder}")
+        return folder
+
+    return find
