@@ -150,16 +150,33 @@ def block_pairs(layer_map: str | Sequence[Sequence[int]], student_layers: int, t
     """
     if not isinstance(layer_map, str):
         return explicit(layer_map, student_layers, teacher_layers)
-    check_name(layer_map)
+    _check_name(layer_map)
     return _NAMED[layer_map](student_layers, teacher_layers)
 
 
-def check_name(layer_map: str) -> None:
-    """Refuse an unknown name.
+def early_pairs(layer_map: str | Sequence[Sequence[int]]) -> Pairs:
+    """Check a layer map as far as that goes without the models.
+
+    Args:
+        layer_map: A name, or pairs of 0-based blocks.
+
+    Returns:
+        The written-out pairs, or nothing for a name: its pairs depend on the depths.
 
     Raises:
-        ValueError: It is not the name of a layer map.
+        ValueError: Unknown name or malformed pairs.
+
+    Example:
+        >>> early_pairs("uniform"), early_pairs([[0, 1]])
+        ([], [(0, 1)])
     """
+    if not isinstance(layer_map, str):
+        return as_pairs(layer_map)
+    _check_name(layer_map)
+    return []
+
+
+def _check_name(layer_map: str) -> None:
     if layer_map not in _NAMED:
         raise ValueError(
             f"Expected layer_map to be one of {', '.join(_NAMED)} or a list of [student block, teacher "

@@ -37,8 +37,24 @@ class Projection(nn.Linear):
         return F.linear(input, self.weight.to(input.dtype), self.bias.to(input.dtype))
 
 
-def check_projection(owner: str, projection: str, student_width: int, teacher_width: int) -> None:
+def check_projection(projection: str) -> None:
+    """Refuse an unknown kind of projection.
+
+    Raises:
+        ValueError: It is none of ``PROJECTIONS``.
+    """
+    if projection not in PROJECTIONS:
+        raise ValueError(f"Expected projection to be one of {', '.join(PROJECTIONS)} but got {projection!r}.")
+
+
+def check_widths(owner: str, projection: str, student_width: int, teacher_width: int) -> None:
     """Refuse two widths that nothing brings together.
+
+    Args:
+        owner: Name of the objective, for the message.
+        projection: ``"none"`` or a kind of projection.
+        student_width: Hidden size of the student.
+        teacher_width: Hidden size of the teacher.
 
     Raises:
         ValueError: The widths differ and there is no projection.
@@ -46,5 +62,6 @@ def check_projection(owner: str, projection: str, student_width: int, teacher_wi
     if projection == "none" and student_width != teacher_width:
         raise ValueError(
             f"Expected equal hidden sizes for {owner} without a projection but got {student_width} in the "
-            f"student and {teacher_width} in the teacher; set projection: shared."
+            f"student and {teacher_width} in the teacher; use TinyBERTHidden with projection: shared, or "
+            "MiniLMRelations, which compares any two widths."
         )

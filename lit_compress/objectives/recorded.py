@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lit_compress.outputs import Outputs
 
@@ -65,4 +65,21 @@ def same_tokens(student: Tensor, teacher: Tensor, what: str) -> None:
             f"Expected {what} over the same tokens but got (batch, length) {tuple(student.shape[:2])} from "
             f"the student and {tuple(teacher.shape[:2])} from the teacher; give both models the same "
             "tokenizer and inputs."
+        )
+
+
+def need_bind(objective: nn.Module, bound: bool) -> None:
+    """Refuse a forward pass of an objective that does not know the models yet.
+
+    Args:
+        objective: Named in the message.
+        bound: Whether it knows what it needs.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if not bound:
+        raise ValueError(
+            f"Expected {type(objective).__name__} to know both models but got a forward before bind; call "
+            "bind(describe(student), describe(teacher)) first."
         )
