@@ -1,0 +1,108 @@
+"""Model folders: what a fit leaves behind, and what stock transformers loads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+
+from lit_compress.models.factory import load_config
+from lit_compress.models.loading import load_model, quiet
+from lit_compress.models.manifest import MANIFEST, build_manifest, read_manifest, write_manifest
+from lit_compress.models.names import resolve_model
+
+
+def save_folder(
+    path: str | Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    manifest: Mapping[str, Any],
+    card: str | None = None,
+) -> Path:
+    """Write a model folder at once: it is complete, or what was there before is untouched.
+
+    Args:
+        path: The folder; a model folder that is already there is replaced.
+        model: The model; weights are written as safetensors in their present type.
+        tokenizer: Its tokenizer, if any.
+        manifest: Facts about the run, see ``build_manifest``.
+        card: Text of the model card, written as ``README.md``.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: Something that is no model folder is in the place, or a fact is no JSON data.
+    """
+    path = Path(path).absolute()
+    _check_place(path)
+    complete = build_manifest(model, manifest)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with quiet():
+            model.save_pretrained(temporary, safe_serialization=True)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(temporary)
+        write_manifest(temporary, complete)
+        if card is not None:
+            (temporary / "README.md").write_text(card, encoding="utf-8")
+        if path.exists():
+            path.rename(old)
+        temporary.rename(path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def load(path: str | Path) -> PreTrainedModel:
+    """Load a model for use, in eval mode.
+
+    Args:
+        path: A model folder of lit-compress; or any folder, hub name or ``package:NAME`` with a trained
+            classifier that stock transformers loads.
+
+    Returns:
+        The model in eval mode, on the CPU, with the weights' type of the file.
+
+    Raises:
+        ValueError: The folder is missing, corrupt, incomplete, or written by a newer version.
+    """
+    source = resolve_model(str(path))
+    manifest = read_manifest(source)
+    config = load_config(source)
+    auto = AutoModelForSequenceClassification if manifest is None else _model_class(manifest, source)
+    return load_model(auto, source, config, "auto").eval()
+
+
+def _model_class(manifest: Mapping[str, Any], source: str) -> type[PreTrainedModel]:
+    name = manifest["base_class"]
+    found = getattr(transformers, name, None)
+    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+        raise ValueError(
+            f"Expected a model class of transformers as base_class in {Path(source) / MANIFEST} but got "
+            f"{name!r}, which transformers {transformers.__version__} does not have; use the version that "
+            "wrote the folder."
+        )
+    return found
+
+
+def _check_place(path: Path) -> None:
+    if path.is_dir() and (not any(path.iterdir()) or (path / MANIFEST).is_file()):
+        return
+    if path.exists():
+        raise ValueError(
+            f"Expected a new folder, or a model folder to replace, at {path} but something else is there; "
+            "move it away or choose another folder."
+        )

@@ -1,0 +1,97 @@
+"""Load weights with transformers, quietly but strictly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging as hf_logging
+
+#: A weight of an encoder block, in the naming of every supported family.
+_BLOCK = re.compile(r"(^|\.)layers?\.\d+\.")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' progress bar and load report; what matters in them is checked by the caller."""
+    verbosity, bar = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bar:
+            hf_logging.enable_progress_bar()
+
+
+def load_model(
+    auto: Any, source: str, config: PreTrainedConfig, dtype: torch.dtype | str, new_head: bool = False
+) -> PreTrainedModel:
+    """Load a model and refuse every weight that is missing, left over or of another shape.
+
+    Args:
+        auto: An auto class or a model class.
+        source: Folder or hub name, as ``resolve_model`` returns it.
+        config: The configuration to build.
+        dtype: Type of the weights in memory; ``"auto"`` keeps that of the file.
+        new_head: Whether the head and the pooler may be missing from the file (and are then initialised from
+            torch's global random numbers), and whether weights of another head may be
+            left over.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: The weights cannot be read or do not fit the configuration.
+    """
+    try:
+        with quiet():
+            model, info = auto.from_pretrained(
+                source,
+                config=config,
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # reported below, with the names
+                use_safetensors=True,
+                trust_remote_code=False,
+            )
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(unreadable(source, error)) from error
+    mismatched = [
+        f"{name} (file {list(old)}, model {list(new)})" for name, old, new in info["mismatched_keys"]
+    ]
+    missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
+    if new_head:
+        missing = [name for name in missing if _in_encoder(model, name)]
+        unexpected = [name for name in unexpected if _BLOCK.search(name)]
+    problems = {"of another shape": mismatched, "missing": missing, "not part of the model": unexpected}
+    found = "; ".join(f"{len(names)} {what}: {_first(names)}" for what, names in problems.items() if names)
+    if found:
+        raise ValueError(
+            f"Expected weights for {type(model).__name__} in {source} but got {found}; "
+            "give the folder that save_pretrained wrote for this model, with its own config.json."
+        )
+    return model
+
+
+def unreadable(source: str, error: Exception) -> str:
+    """Return the message for a model that transformers cannot read."""
+    reason = " ".join(str(error).split())[:300]
+    return (
+        f"Expected a readable model at {source!r} but got {type(error).__name__}: {reason}; give a local "
+        "folder with config.json and *.safetensors, a hub name with HF_HUB_OFFLINE unset, or package:NAME."
+    )
+
+
+def _in_encoder(model: PreTrainedModel, name: str) -> bool:
+    return name.startswith(f"{model.base_model_prefix}.") and ".pooler." not in name
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")

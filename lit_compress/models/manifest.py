@@ -1,0 +1,92 @@
+"""The JSON file in a model folder that says how the model was made and how to build it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+import lit_compress
+
+MANIFEST = "lit_compress.json"
+SCHEMA = 1
+
+
+def build_manifest(model: PreTrainedModel, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete the facts about a run to a manifest.
+
+    Args:
+        model: The model of the folder.
+        facts: What the run knows, as plain JSON data: ``method``, ``recipe``, ``teacher``, ``task``,
+            ``label_names``, ``input_lengths`` (up to 200 token counts of real inputs), ``metrics``, …;
+            ``transforms`` is the list of ``[name, arguments]`` to replay before the weights are loaded.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ValueError: A fact is no plain JSON data.
+    """
+    manifest = {
+        **facts,
+        "schema": SCHEMA,
+        "library": f"lit-compress {lit_compress.__version__}",
+        "base_class": type(model).__name__,
+        "transforms": list(facts.get("transforms", [])),
+    }
+    try:
+        json.dumps(manifest, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"Expected plain JSON data in the manifest of the model folder but got {error}; "
+            "pass numbers, strings, lists and dictionaries, and no NaN."
+        ) from error
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write a manifest into a model folder."""
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any] | None:
+    """Read the manifest of a model folder.
+
+    Args:
+        folder: A model folder.
+
+    Returns:
+        The manifest; ``None`` where the folder has none, as one that stock transformers wrote.
+
+    Raises:
+        ValueError: The manifest is corrupt, from a newer version, or needs parts that are not known here.
+    """
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        schema, transforms, base = manifest["schema"], manifest["transforms"], manifest["base_class"]
+        names = [name for name, _ in transforms]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"Expected a manifest that lit-compress wrote in {path} but it cannot be read "
+            f"({type(error).__name__}: {error}); the file is corrupt: save the model folder again."
+        ) from error
+    if schema != SCHEMA:
+        raise ValueError(
+            f"Expected manifest schema {SCHEMA} in {path} but got {schema!r} (written by "
+            f"{manifest.get('library')}, this is {lit_compress.__version__}); "
+            "upgrade with pip install -U lit-compress."
+        )
+    if names:
+        raise ValueError(
+            f"Expected transforms that lit-compress {lit_compress.__version__} knows in {path} but got "
+            f"{', '.join(map(repr, names))}; upgrade with pip install -U lit-compress."
+        )
+    if not isinstance(base, str):
+        raise ValueError(f"Expected the name of a class as base_class in {path} but got {base!r}.")
+    return manifest

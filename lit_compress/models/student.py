@@ -1,0 +1,262 @@
+"""Where a student comes from: layers of the teacher, a smaller configuration, another pretrained model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+
+from lit_compress.models.architecture import block_list
+from lit_compress.models.factory import from_pretrained, load_config, set_labels
+from lit_compress.models.layers import choose_layers
+from lit_compress.models.names import resolve_model
+
+#: Loads the teacher when it is called, in float32.
+TeacherLoader = Callable[[], PreTrainedModel]
+
+
+class StudentFactory:
+    """Builds a student in train mode with float32 weights."""
+
+    def build(
+        self,
+        teacher: TeacherLoader | None,
+        num_labels: int,
+        label_names: list[str] | None = None,
+        is_regression: bool = False,
+    ) -> PreTrainedModel:
+        """Return the student.
+
+        Args:
+            teacher: Loads the teacher in float32; called only where the student is made from it.
+            num_labels: Outputs of the head; 1 for regression.
+            label_names: One name per output.
+            is_regression: Whether the head predicts one score.
+
+        Returns:
+            The model in train mode; what is new in it is drawn from torch's global generator.
+
+        Raises:
+            ValueError: The student cannot be built from this teacher.
+        """
+        raise NotImplementedError
+
+
+class LayerSubset(StudentFactory):
+    """Keeps some blocks of the teacher and copies them with the embeddings, the pooler and the head.
+
+    The initialisation of DistilBERT (Sanh et al. 2019, arXiv:1910.01108, section 3) and of PKD
+    (Sun et al. 2019, arXiv:1908.09355). The head is copied where its shape fits the task.
+
+    Args:
+        layers: ``every_other``, ``first_k``, ``last_k``, ``distilbert``, ``uniform``, or an ascending list of
+            0-based blocks; see ``lit_compress.models.layers.choose_layers``.
+        depth: Blocks of the student, for the rules that need it.
+        source: Model to copy from instead of the teacher: local folder, hub name or ``package:NAME``.
+    """
+
+    def __init__(
+        self, layers: str | list[int] = "every_other", depth: int | None = None, source: str | None = None
+    ) -> None:
+        self.layers = layers
+        self.depth = depth
+        self.source = source
+
+    def build(
+        self,
+        teacher: TeacherLoader | None,
+        num_labels: int,
+        label_names: list[str] | None = None,
+        is_regression: bool = False,
+    ) -> PreTrainedModel:
+        """Return the student; see ``StudentFactory.build``."""
+        if self.source is not None:
+            source = from_pretrained(self.source)
+        elif teacher is not None:
+            source = teacher()
+        else:
+            raise ValueError(
+                "Expected a teacher or a source to take layers from but got neither; "
+                "set student.init_args.source to a model folder or hub name."
+            )
+        chosen = choose_layers(self.layers, self.depth, len(block_list(source)))
+        config = _copy_config(source.config)
+        config.num_hidden_layers = len(chosen)
+        set_labels(config, num_labels, label_names, is_regression)
+        student = type(source)(config)
+        copy_layers(source, student, chosen)
+        return student.train()
+
+
+class FromConfig(StudentFactory):
+    """A narrower, shallower or altogether different encoder with random weights.
+
+    Starts from the configuration of the teacher, of ``source``, or from the defaults of ``model_type``;
+    whatever is not given stays as it is there, except that a new ``hidden_size`` brings
+    ``intermediate_size = 4 · hidden_size``.
+
+    Args:
+        source: Model whose configuration to start from (its weights are not read): local folder, hub name
+            or ``package:NAME``; the teacher where ``None``.
+        num_hidden_layers: Number of blocks.
+        hidden_size: Width of the hidden states; a multiple of the number of heads.
+        intermediate_size: Width inside the feed-forward layers.
+        num_attention_heads: Heads per block.
+        vocab_size: Rows of the word embedding; that of the student's tokenizer where it has its own.
+        model_type: Family to build with its default configuration, such as ``bert``; excludes ``source``.
+    """
+
+    def __init__(
+        self,
+        source: str | None = None,
+        num_hidden_layers: int | None = None,
+        hidden_size: int | None = None,
+        intermediate_size: int | None = None,
+        num_attention_heads: int | None = None,
+        vocab_size: int | None = None,
+        model_type: str | None = None,
+    ) -> None:
+        if source is not None and model_type is not None:
+            raise ValueError(
+                f"Expected source or model_type but got both ({source!r}, {model_type!r}); a source brings "
+                "its own family, so leave model_type out."
+            )
+        self.source = source
+        self.model_type = model_type
+        if hidden_size is not None and intermediate_size is None:
+            intermediate_size = 4 * hidden_size
+        sizes = {
+            "num_hidden_layers": num_hidden_layers,
+            "hidden_size": hidden_size,
+            "intermediate_size": intermediate_size,
+            "num_attention_heads": num_attention_heads,
+            "vocab_size": vocab_size,
+        }
+        self.sizes = {key: value for key, value in sizes.items() if value is not None}
+        wrong = [f"{key}={value}" for key, value in self.sizes.items() if value < 1]
+        if wrong:
+            raise ValueError(
+                f"Expected positive sizes but got {', '.join(wrong)}; give whole numbers from 1 on."
+            )
+
+    def build(
+        self,
+        teacher: TeacherLoader | None,
+        num_labels: int,
+        label_names: list[str] | None = None,
+        is_regression: bool = False,
+    ) -> PreTrainedModel:
+        """Return the student; see ``StudentFactory.build``."""
+        config, build = self._start(teacher)
+        for key, value in self.sizes.items():
+            # The families name their sizes differently; only some have an alias for each.
+            setattr(
+                config, _DISTILBERT_NAMES.get(key, key) if config.model_type == "distilbert" else key, value
+            )
+        if config.hidden_size % config.num_attention_heads:
+            raise ValueError(
+                f"Expected hidden_size to be a multiple of num_attention_heads but got {config.hidden_size} "
+                f"and {config.num_attention_heads}; set both in student.init_args."
+            )
+        set_labels(config, num_labels, label_names, is_regression)
+        return build(config).train()
+
+    def _start(self, teacher: TeacherLoader | None) -> tuple[PreTrainedConfig, Callable[..., Any]]:
+        if self.source is not None:
+            return _copy_config(
+                load_config(resolve_model(self.source))
+            ), AutoModelForSequenceClassification.from_config
+        if self.model_type is not None:
+            return _default_config(self.model_type), AutoModelForSequenceClassification.from_config
+        if teacher is None:
+            raise ValueError(
+                "Expected a configuration to start from but got no teacher, source or model_type; "
+                "set student.init_args.source or student.init_args.model_type."
+            )
+        model = teacher()
+        return _copy_config(model.config), type(model)
+
+
+class Pretrained(StudentFactory):
+    """Any other pretrained model, such as one that was already distilled.
+
+    Args:
+        name: Local folder, hub name, or ``package:NAME``.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def build(
+        self,
+        teacher: TeacherLoader | None,
+        num_labels: int,
+        label_names: list[str] | None = None,
+        is_regression: bool = False,
+    ) -> PreTrainedModel:
+        """Return the student; see ``StudentFactory.build``."""
+        return from_pretrained(self.name, num_labels, label_names, is_regression)
+
+
+_DISTILBERT_NAMES = {"intermediate_size": "hidden_dim"}
+
+
+def copy_layers(source: PreTrainedModel, student: PreTrainedModel, layers: list[int]) -> None:
+    """Copy blocks, embeddings, pooler and, where the shapes fit, the head into a student of the same family.
+
+    Args:
+        source: Model to copy from; not changed.
+        student: Model to copy into, with one block per entry of ``layers``.
+        layers: 0-based blocks of ``source``, one per block of ``student``.
+
+    Raises:
+        ValueError: The families differ, or weights below the head have different shapes.
+    """
+    if getattr(source.config, "num_hidden_groups", 1) != 1:
+        raise ValueError(
+            f"Expected an ALBERT with one group of shared weights but got {source.config.num_hidden_groups} "
+            "groups, which a subset of layers would mix; use FromConfig or Pretrained for the student."
+        )
+    blocks, kept = block_list(source), block_list(student)
+    for block, index in zip(kept, layers, strict=True):
+        block.load_state_dict(blocks[index].state_dict())
+    inside = {id(tensor) for tensor in _tensors(kept).values()}
+    values = _tensors(source)
+    prefix = f"{student.base_model_prefix}."
+    with torch.no_grad():
+        for name, tensor in _tensors(student).items():
+            if id(tensor) in inside:
+                continue
+            value = values.get(name)
+            if value is not None and value.shape == tensor.shape:
+                tensor.copy_(value)
+            elif name.startswith(prefix):
+                found = "nothing" if value is None else f"shape {list(value.shape)}"
+                raise ValueError(
+                    f"Expected {name} of shape {list(tensor.shape)} in the source of the layers but got "
+                    f"{found}; take source and student from the same family and size."
+                )
+
+
+def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _copy_config(config: PreTrainedConfig) -> PreTrainedConfig:
+    """Copy what belongs to the architecture: not how a running teacher computes attention, nor its dtype."""
+    copied = type(config).from_dict(config.to_dict())
+    copied.dtype = torch.float32
+    return copied
+
+
+def _default_config(model_type: str) -> PreTrainedConfig:
+    try:
+        return AutoConfig.for_model(model_type)
+    except ValueError as error:
+        raise ValueError(
+            f"Expected a model_type that transformers knows, such as bert or distilbert, but got "
+            f"{model_type!r}; correct it, or name a source."
+        ) from error
