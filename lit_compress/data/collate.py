@@ -26,7 +26,7 @@ class Collate:
     width: int | None = None
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """Return int64 tensors of shape ``(rows, tokens)``, ``labels`` and ``example_id`` of shape ``(rows,)``."""
+        """Return int64 tensors ``(rows, tokens)``, and ``labels`` and ``example_id`` of shape ``(rows,)``."""
         batch: dict[str, Tensor] = {}
         for name, value in self.padding.items():
             batch[name] = torch.from_numpy(self._pad([row[name] for row in rows], value))

@@ -96,7 +96,7 @@ def _uneven(path: Path, number: int, cells: list[str], header: list[str], quotes
     quoting = (
         "a cell that holds the delimiter needs quotes around it"
         if quotes
-        else "quotes do not protect the delimiter here; set source.quotes to true if the file was written with them"
+        else "quotes do not protect it here; set source.quotes to true if the file was written with quotes"
     )
     return (
         f"Expected {len(header)} cells ({', '.join(header)}) in every line of {path} but got {len(cells)} "
@@ -109,7 +109,7 @@ def _check_literal_quotes(path: Path, header: list[str], columns: list[list[str]
         for row, cell in enumerate(column):
             if len(cell) > 3 and cell[0] == cell[-1] == '"' and _DOUBLED in cell[1:-1]:
                 raise ValueError(
-                    f"Expected plain quotes in {path} but row {row}, column {name!r} was written with csv quoting: "
+                    f"Expected plain quotes in {path} but row {row}, column {name!r} has csv quoting: "
                     f"{cell[:80]}; set source.quotes to true (or to false in a file of quoted literals, by "
                     "writing them without doubled quotes)."
                 )

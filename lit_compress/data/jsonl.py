@@ -35,8 +35,8 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ValueError(
-            f"Expected UTF-8 text in {path} but got the byte {error.object[error.start]:#04x} in line {line}; "
-            "convert the file, for example with iconv -f latin1 -t utf-8."
+            f"Expected UTF-8 text in {path} but got the byte {error.object[error.start]:#04x} in line "
+            f"{line}; convert the file, for example with iconv -f latin1 -t utf-8."
         ) from error
     # Not splitlines(): it also splits at characters that JSON allows inside strings.
     return [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]

@@ -20,7 +20,7 @@ class Column:
     """Raw values of one label column with the words that error messages need.
 
     Args:
-        values: One value per row.
+        values: One value per row: bool, int, float, str or None.
         rows: Row number of each value in its source.
         where: File or hub name.
         name: Column name.
@@ -31,9 +31,12 @@ class Column:
     where: str
     name: str
 
+    def __str__(self) -> str:
+        return f"column {self.name!r} of {self.where}"
+
     def at(self, index: int) -> str:
         """Name one cell."""
-        return f"row {self.rows[index]}, column {self.name!r} of {self.where}"
+        return f"row {self.rows[index]}, {self}"
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,11 @@ class LabelSet:
 
     Args:
         names: Class names in id order; None for regression.
-        ids: Id of each raw value; empty for regression.
+        ids: Id of each class as it is written in the data; empty for regression.
     """
 
     names: list[str] | None
-    ids: dict[int | str, int]
+    ids: dict[str, int]
 
     @property
     def num_labels(self) -> int:
@@ -59,15 +62,13 @@ class LabelSet:
         Raises:
             ValueError: A label is missing, unknown or out of range; the message names file, row and column.
         """
-        values = parse_values(column)
+        _check_filled(column)
         if self.names is None:
-            return _targets(column, values)
-        if values and isinstance(values[0], float):
-            values = _whole(column, values)
-        unknown = next((index for index, value in enumerate(values) if value not in self.ids), None)
-        if unknown is not None:
-            raise ValueError(_unknown_label(column, unknown, values[unknown], self.names))
-        return np.array([self.ids[value] for value in values], dtype=np.int64)
+            return _targets(column)
+        ids = [self.ids.get(_written(value), -1) for value in column.values]
+        if -1 in ids:
+            _raise_unknown(column, ids.index(-1), self.names)
+        return np.array(ids, dtype=np.int64)
 
 
 def infer_labels(column: Column, explicit: Sequence[str] | None, stored: list[str] | None) -> LabelSet:
@@ -86,147 +87,122 @@ def infer_labels(column: Column, explicit: Sequence[str] | None, stored: list[st
     Raises:
         ValueError: The labels fit no task: one class, gaps, a text column, or names that do not cover them.
     """
-    values = parse_values(column)
-    if explicit is not None:
-        if values and isinstance(values[0], float):
-            values = _whole(column, values)
-        found = _named(column, values, [str(name) for name in explicit])
-    elif values and isinstance(values[0], float):
-        targets = _targets(column, values)
+    _check_filled(column)
+    if explicit is None and _are_targets(column.values):
+        targets = _targets(column)
         if len(targets) > 1 and (targets == targets[0]).all():
             raise ValueError(
-                f"Expected different targets in column {column.name!r} of {column.where} but all rows hold "
-                f"{targets[0]}; nothing can be learned from them: choose another label column."
+                f"Expected different targets in {column} but all {len(targets):,} rows hold {targets[0]}; "
+                "nothing can be learned from them: choose another label column."
             )
         return LabelSet(None, {})
-    elif isinstance(values[0], int):
-        found = _from_integers(column, values, stored)
+    written = [_written(value) for value in column.values]
+    if explicit is not None:
+        found = _from_names(written, [str(name) for name in explicit])
+    elif all(_INTEGER.fullmatch(value) for value in written):
+        found = _from_integers(column, sorted({int(value) for value in written}), stored)
     else:
-        found = _from_strings(column, values)
-    _check_two_classes(column, values)
+        found = _from_strings(column, written)
+    found.encode(column)
+    if len(set(written)) == 1:
+        raise ValueError(
+            f"Expected at least two classes in {column} but all {len(written):,} rows are {written[0]!r}; "
+            "shuffle the rows before you split them, or choose another label column."
+        )
     return found
 
 
-def parse_values(column: Column) -> list[Any]:
-    """Return the labels as all int, all float or all str; text that holds numbers becomes numbers."""
-    values = list(column.values)
-    for index, value in enumerate(values):
-        if value is None or (isinstance(value, str) and not value.strip()):
+def _written(value: bool | int | float | str) -> str:
+    """Return a label in the one form in which labels are compared: 1, 1.0, "1" and "01" are the same class."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    text = str(value)
+    return str(int(text)) if _INTEGER.fullmatch(text) else text
+
+
+def _are_targets(values: Sequence[Any]) -> bool:
+    if all(isinstance(value, str) for value in values):
+        numbers = all(_NUMBER.fullmatch(value) for value in values)
+        return numbers and not all(_INTEGER.fullmatch(value) for value in values)
+    return any(isinstance(value, float) for value in values)
+
+
+def _check_filled(column: Column) -> None:
+    for index, value in enumerate(column.values):
+        if value is None or value != value or (isinstance(value, str) and not value.strip()):
             raise ValueError(
                 f"Expected a label in {column.at(index)} but it is empty; fill it in or remove the row."
             )
         if not isinstance(value, (bool, int, float, str)):
             raise ValueError(
                 f"Expected one integer, string or float label in {column.at(index)} but got "
-                f"{type(value).__name__} {str(value)[:60]}; choose another label column."
+                f"{type(value).__name__} {str(value)[:60]}; set 'label' to another column."
             )
-    if any(isinstance(value, bool) for value in values):
-        values = [str(value) for value in values]
-    if all(isinstance(value, str) for value in values):
-        if all(_INTEGER.fullmatch(value) for value in values):
-            return [int(value) for value in values]
-        return [float(v) for v in values] if all(_NUMBER.fullmatch(v) for v in values) else values
-    if any(isinstance(value, float) for value in values):
-        return [float(value) for value in values]
-    return values
 
 
-def _targets(column: Column, values: list[Any]) -> npt.NDArray[np.float32]:
-    for index, value in enumerate(values):
-        if isinstance(value, str) or not math.isfinite(value):
+def _targets(column: Column) -> npt.NDArray[np.float32]:
+    for index, value in enumerate(column.values):
+        number = isinstance(value, (int, float)) or _NUMBER.fullmatch(value)
+        if not number or not math.isfinite(float(value)):
             raise ValueError(
-                f"Expected a finite number in {column.at(index)} (the task is a regression) but got {value!r}; "
-                "repair the row, or give 'labels' for a classification."
+                f"Expected a finite number in {column.at(index)}, because the labels make this a regression, "
+                f"but got {value!r}; repair the row, or give 'labels' for a classification."
             )
-    return np.array(values, dtype=np.float32)
+    return np.array([float(value) for value in column.values], dtype=np.float32)
 
 
-def _whole(column: Column, values: list[float]) -> list[int]:
-    for index, value in enumerate(values):
-        if not value.is_integer():
-            raise ValueError(
-                f"Expected a class in {column.at(index)} but got {value}; the task is a classification. "
-                "Leave 'labels' out for a regression, or give every split labels of one kind."
-            )
-    return [int(value) for value in values]
+def _from_names(written: list[str], names: list[str]) -> LabelSet:
+    ids = {_written(name): index for index, name in enumerate(names)}
+    if len(names) < 2 or len(ids) != len(names):
+        raise ValueError(f"Expected at least two different class names in 'labels' but got {names}.")
+    # Ids 0 … n-1 that are no names: the names only describe them.
+    positions = {str(index): index for index in range(len(names))}
+    if not set(written) <= set(ids) and set(written) <= set(positions):
+        return LabelSet(names, positions)
+    return LabelSet(names, ids)
 
 
-def _named(column: Column, values: list[Any], names: list[str]) -> LabelSet:
-    if len(names) < 2 or len(set(names)) != len(names):
-        raise ValueError(f"Expected at least two different names in 'labels' but got {names}.")
-    by_name = {name: index for index, name in enumerate(names)}
-    if all(str(value) in by_name for value in values):
-        ids: dict[int | str, int] = dict(by_name)
-        return LabelSet(
-            names, ids | {int(name): i for name, i in by_name.items() if _INTEGER.fullmatch(name)}
-        )
-    # Integers that are no names are ids, and the names only describe them.
-    if all(isinstance(value, int) and 0 <= value < len(names) for value in values):
-        return LabelSet(names, {index: index for index in range(len(names))})
-    is_id = isinstance(values[0], int) and not any(str(value) in by_name for value in values)
-    unknown = next(
-        index
-        for index, value in enumerate(values)
-        if (not 0 <= value < len(names) if is_id else str(value) not in by_name)
-    )
-    raise ValueError(_unknown_label(column, unknown, values[unknown], names))
-
-
-def _from_integers(column: Column, values: list[int], stored: list[str] | None) -> LabelSet:
-    highest = len(stored) - 1 if stored else max(values)
-    present = set(values)
-    wrong = next((index for index, value in enumerate(values) if not 0 <= value <= highest), None)
-    if wrong is not None:
-        names = stored or [str(value) for value in range(highest + 1)]
-        raise ValueError(_unknown_label(column, wrong, values[wrong], names))
-    missing = [] if stored else [value for value in range(highest + 1) if value not in present]
-    if missing and len(present) > 1:
+def _from_integers(column: Column, present: list[int], stored: list[str] | None) -> LabelSet:
+    names = stored or [str(value) for value in range(max(0, present[-1]) + 1)]
+    missing = sorted(set(range(len(names))) - set(present))
+    # -1 has a message of its own.
+    if not stored and missing and len(present) > 1 and -1 not in present:
         raise ValueError(
-            f"Expected integer labels 0 … n-1 without gaps in column {column.name!r} of {column.where} but got "
-            f"{_few(sorted(present))} ({missing[0]} never occurs); give 'labels' with all class values in order, "
-            f"for example labels: {_few([str(value) for value in sorted(present)])}, or write floats for a regression."
+            f"Expected integer labels 0 … n-1 without gaps in {column} but got {_few(present)} "
+            f"({missing[0]} never occurs); give 'labels' with all class values in order, for example "
+            f"labels: {_few(present)}, or write floats for a regression."
         )
-    names = stored or [str(value) for value in range(highest + 1)]
-    return LabelSet(names, {index: index for index in range(len(names))})
+    return LabelSet(names, {str(index): index for index in range(len(names))})
 
 
-def _from_strings(column: Column, values: list[str]) -> LabelSet:
-    names = sorted(set(values))
-    if len(names) > 20 and len(names) > len(values) / 2:
+def _from_strings(column: Column, written: list[str]) -> LabelSet:
+    names = sorted(set(written))
+    if len(names) > 20 and len(names) > len(written) / 2:
         raise ValueError(
-            f"Expected classes in column {column.name!r} of {column.where} but got {len(names):,} different "
-            f"values in {len(values):,} rows, for example {values[0][:40]!r}; it looks like text: set 'label' "
-            "to the label column."
+            f"Expected classes in {column} but got {len(names):,} different values in {len(written):,} rows, "
+            f"for example {written[0][:40]!r}; it looks like text: set 'label' to the label column."
         )
     stripped: dict[str, str] = {}
     for name in names:
         other = stripped.setdefault(name.strip(), name)
         if other != name:
             raise ValueError(
-                f"Expected labels without surrounding blanks in column {column.name!r} of {column.where} but got "
-                f"both {other!r} and {name!r}; strip them."
+                f"Expected labels without surrounding blanks in {column} but got both {other!r} and {name!r}; "
+                "strip them."
             )
     return LabelSet(names, {name: index for index, name in enumerate(names)})
 
 
-def _check_two_classes(column: Column, values: list[Any]) -> None:
-    if len(set(values)) == 1:
+def _raise_unknown(column: Column, index: int, names: list[str]) -> None:
+    known = f"one of the {len(names)} classes {_few(names)}"
+    if _written(column.values[index]) == "-1":
         raise ValueError(
-            f"Expected at least two classes in column {column.name!r} of {column.where} but all {len(values):,} "
-            f"rows are {values[0]!r}; shuffle the rows before splitting them, or choose another label column."
-        )
-
-
-def _unknown_label(column: Column, index: int, value: Any, names: list[str]) -> str:
-    known = f"one of the {len(names)} classes of the training split ({_few(names)})"
-    if value == -1:
-        return (
             f"Expected {known} in {column.at(index)} but got -1, which marks a hidden label (the test files of "
             "GLUE); evaluate on the validation split, and use the test split with predict only."
         )
-    return (
-        f"Expected {known} in {column.at(index)} but got {value!r}; repair the row, or give all classes "
-        "in 'labels'."
+    raise ValueError(
+        f"Expected {known} in {column.at(index)} but got {column.values[index]!r}; repair the row, or give all "
+        "classes in 'labels' (without it they are found in the training split)."
     )
 
 

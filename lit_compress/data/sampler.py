@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +45,7 @@ class _Shards(DistributedSampler):
     """
 
     def __init__(
-        self, rows: Sequence, batch_size: int, seed: int, num_replicas: int | None, rank: int | None
+        self, rows: IntArray, batch_size: int, seed: int, num_replicas: int | None, rank: int | None
     ) -> None:
         super().__init__(rows, num_replicas=1, rank=0, shuffle=False, seed=seed)  # type: ignore[arg-type]
         self.batch_size = batch_size
@@ -65,8 +65,8 @@ class BucketSampler(_Shards):
     """Batches of rows of similar length, in a random order that the seed and the epoch decide.
 
     The rows are shuffled, cut into pools of ``pool`` batches, sorted by length within each pool and cut into
-    batches, which are shuffled in turn. The rows of the incomplete last batch are drawn before the sorting, so
-    they are no longer than others.
+    batches, which are shuffled in turn. The rows of the incomplete last batch are drawn before the sorting: they
+    are no longer than others.
 
     Args:
         lengths: Token count of every row.

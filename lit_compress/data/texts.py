@@ -66,7 +66,7 @@ def rows_with_text(data: Dataset, columns: Sequence[str], where: str) -> npt.NDA
         kept &= filled.to_numpy(zero_copy_only=False) if isinstance(filled, pa.Array) else filled.to_numpy()
     if not kept.any():
         raise ValueError(
-            f"Expected text in column {' and '.join(map(repr, columns))} of {where} but all {len(data):,} rows "
-            "are empty; set 'text' to the text column."
+            f"Expected text in column {' and '.join(map(repr, columns))} of {where} but all {len(data):,} "
+            "rows are empty; set 'text' to the text column."
         )
     return np.flatnonzero(kept)

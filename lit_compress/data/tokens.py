@@ -30,11 +30,11 @@ def tokenize(
         title: Words beside the progress bar.
 
     Returns:
-        The columns ``input_ids``, ``token_type_ids`` (if the tokenizer makes them), the same with each prefix,
-        ``length``, ``truncated``, ``example_id`` and ``labels``.
+        The columns ``input_ids``, ``token_type_ids`` (if the tokenizer makes them), the same with each
+        prefix, ``length``, ``truncated``, ``example_id`` and ``labels``.
     """
     if path.is_file():
-        return Dataset.from_file(str(path))
+        return _read(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     settings = {"columns": list(columns), "tokenizers": dict(tokenizers), "max_length": max_length}
     # map writes beside the file and renames: two processes may do this at the same time.
@@ -48,6 +48,15 @@ def tokenize(
         new_fingerprint=path.stem,
         desc=title,
     )
+
+
+def _read(path: Path) -> Dataset:
+    try:
+        return Dataset.from_file(str(path))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(
+            f"Expected the tokenised rows in {path} but the file is damaged ({error}); delete it."
+        ) from error
 
 
 def token_columns(prefix: str, tokenizer: PreTrainedTokenizerBase) -> list[str]:
