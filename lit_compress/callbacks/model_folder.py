@@ -8,34 +8,14 @@ from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
-import torch
 from lightning.pytorch.utilities import rank_zero_info
 from transformers import PreTrainedModel
 
 from lit_compress.benchmark.results import read_results
 from lit_compress.callbacks.benchmark import Benchmark
+from lit_compress.callbacks.student import student_from_checkpoint
 from lit_compress.models.card import model_card
 from lit_compress.models.checkpoint import save_folder
-
-_PREFIX = "student."
-
-
-def student_from_checkpoint(student: PreTrainedModel, path: str | Path) -> PreTrainedModel:
-    """Return a copy of the student with the weights of a Lightning checkpoint, in eval mode on the CPU.
-
-    Raises:
-        ValueError: The checkpoint does not hold this student.
-    """
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    weights = {k[len(_PREFIX) :]: v for k, v in state.items() if k.startswith(_PREFIX)}
-    model = copy.deepcopy(student).cpu()
-    missing, unexpected = model.load_state_dict(weights, strict=False)
-    if missing or unexpected:
-        raise ValueError(
-            f"Expected the weights of this student in {path} but {len(missing)} are missing and {len(unexpected)} "
-            f"are not of it (first: {[*missing, *unexpected][0]}); the checkpoint is of another model."
-        )
-    return model.eval()
 
 
 class ModelFolder(pl.Callback):

@@ -1,0 +1,98 @@
+"""The report over many runs: table in the terminal, Markdown, CSV and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+
+from lit_compress.benchmark.groups import Group, Row, group_rows
+from lit_compress.benchmark.plots import draw_plots, require_matplotlib
+from lit_compress.benchmark.results import FILE_NAME, read_results
+from lit_compress.benchmark.table import comma_separated, markdown, rich_table
+
+# Narrower than this a table folds into a column of fragments; a log file has room.
+_LOG_WIDTH = 150
+
+
+def report(
+    paths: Iterable[str | Path], out: str | Path | None = None, console: Console | None = None
+) -> list[Path]:
+    """Print the results of runs as a table and write them as files.
+
+    Args:
+        paths: Run folders, folders above them, or results files; every ``results.jsonl`` below is read.
+        out: Folder for ``table.md``, ``table.csv`` and the plots; only printed where ``None``.
+        console: Where to print; the terminal where ``None``.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        ValueError: No results were found, or a results file is damaged.
+        ImportError: Matplotlib, which the plots need, is not installed.
+    """
+    if out is not None:
+        require_matplotlib()
+    groups = group_rows(distinct_names(collect(paths)))
+    print_groups(groups, console)
+    if out is None:
+        return []
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (("table.md", markdown(groups)), ("table.csv", comma_separated(groups))):
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / "table.md", folder / "table.csv", *draw_plots(groups, folder)]
+
+
+def collect(paths: Iterable[str | Path]) -> list[Row]:
+    """Return the rows of all results files at or below some paths.
+
+    Args:
+        paths: Run folders, folders above them, or results files.
+
+    Returns:
+        The rows; a file that is reached by two paths is read once.
+
+    Raises:
+        ValueError: A path is missing or holds no results.
+    """
+    files: dict[Path, None] = {}
+    for path in map(Path, paths):
+        found = [path] if path.is_file() else sorted(path.rglob(FILE_NAME))
+        if not found:
+            raise ValueError(
+                f"Expected {FILE_NAME} in or below {path} but there is none; name the folder of a run that "
+                "ended with its benchmark (benchmark.at_end: true), or run lit-compress benchmark with --out."
+            )
+        files.update(dict.fromkeys(file.resolve() for file in found))
+    return [row for file in files for row in read_results(file)]
+
+
+def distinct_names(rows: list[Row]) -> list[Row]:
+    """Put the parent folder of the run before model names that several runs share."""
+    runs: dict[str, set[str]] = {}
+    for row in rows:
+        if row["role"] != "teacher":
+            runs.setdefault(row["model"], set()).add(row["run"])
+    return [
+        {**row, "model": f"{Path(row['run']).parent.name}/{row['model']}"}
+        if row["role"] != "teacher" and len(runs[row["model"]]) > 1
+        else row
+        for row in rows
+    ]
+
+
+def print_groups(groups: list[Group], console: Console | None = None) -> None:
+    """Print one table per group."""
+    console = console or Console()
+    if not console.is_terminal and console.width < _LOG_WIDTH:
+        console = Console(file=console.file, width=_LOG_WIDTH)
+    for group in groups:
+        console.print(rich_table(group))
+    if len(groups) > 1:
+        console.print(
+            f"{len(groups)} tables, because their rows come from different machines, libraries, protocols or "
+            "data: do not compare figures across tables."
+        )

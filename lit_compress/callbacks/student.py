@@ -1,0 +1,66 @@
+"""The student as a checkpoint holds it."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from transformers import PreTrainedModel
+
+_PREFIX = "student."
+
+
+def student_from_checkpoint(student: PreTrainedModel, path: str | Path) -> PreTrainedModel:
+    """Return a copy of the student with the weights of a Lightning checkpoint, in eval mode on the CPU.
+
+    Args:
+        student: The student of the module that wrote the checkpoint.
+        path: The checkpoint.
+
+    Returns:
+        The copy.
+
+    Raises:
+        ValueError: The checkpoint does not hold this student.
+    """
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    weights = {k[len(_PREFIX) :]: v for k, v in state.items() if k.startswith(_PREFIX)}
+    model = copy.deepcopy(student).cpu()
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    if missing or unexpected:
+        raise ValueError(
+            f"Expected the weights of this student in {path} but {len(missing)} are missing and "
+            f"{len(unexpected)} are not of it (first: {[*missing, *unexpected][0]}); the checkpoint is of "
+            "another model."
+        )
+    return model.eval()
+
+
+def kept_checkpoints(trainer: pl.Trainer) -> list[Path]:
+    """Return the checkpoints that a fit has kept for their quality, the best one first.
+
+    ``last.ckpt`` is there to resume from; it counts only where nothing else was kept.
+
+    Args:
+        trainer: After its fit.
+
+    Returns:
+        Existing files, each once.
+    """
+    callbacks: list[Any] = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+    best = [path for callback in callbacks for path in (callback.best_model_path, *_ranked(callback))]
+    last = [callback.last_model_path for callback in callbacks]
+    for candidates in (best, last):
+        found = dict.fromkeys(Path(path) for path in candidates if path and Path(path).is_file())
+        if found:
+            return list(found)
+    return []
+
+
+def _ranked(callback: ModelCheckpoint) -> list[str]:
+    scores = callback.best_k_models
+    return sorted(scores, key=lambda path: float(scores[path]), reverse=callback.mode == "max")
