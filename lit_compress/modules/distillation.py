@@ -114,7 +114,11 @@ class Distillation(CompressionModule):
                     "Expected a data module with stable example ids for teacher.cache but the fit has none; pass "
                     "datamodule=… to trainer.fit or leave teacher.cache out."
                 )
-            return spec.cached(self.student_teacher(), data, capture)
+            cached = spec.cached(self.student_teacher(), data, capture)
+            self._teacher_model = None  # its weights are not needed again
+            return cached
+        if isinstance(spec, Teacher):
+            return spec.live(self.student_teacher(), capture)
         return LiveTeacher(self.student_teacher(), capture)
 
     def _refuse_misaligned_tokens(self) -> None:

@@ -47,7 +47,11 @@ class AdamW(OptimizerFactory):
 
     def build(self, groups: list[dict[str, Any]]) -> Optimizer:
         """Return the optimizer over ready parameter groups."""
-        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
+        # Fused optimizers offer to unscale float16 gradients themselves, and Lightning then refuses to clip,
+        # in bfloat16 too. Declining the offer leaves unscaling to the scaler, before clipping.
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        return optimizer
 
 
 class LRSchedule:
