@@ -29,8 +29,8 @@ def model_card(facts: Mapping[str, Any]) -> str:
 
     Args:
         facts: What the manifest holds: ``method``, ``recipe``, ``teacher``, ``task``, ``data``,
-            ``label_names``, ``epochs``, ``steps``, ``metrics`` (name → value), and ``result``, the row of this model in
-            ``results.jsonl``.
+            ``label_names``, ``epochs``, ``steps``, ``metrics`` (name → value), and ``result``, the row of
+            this model in ``results.jsonl``.
 
     Returns:
         Markdown.
