@@ -6,7 +6,7 @@ import torch
 from transformers import XLNetConfig, XLNetForSequenceClassification
 from transformers.masking_utils import AttentionMaskInterface
 
-from lit_compress.capture import ATTENTION_NAME, model_inputs, prepare_capture, run_model
+from lit_compress.capture import ATTENTION_NAME, _recorder, model_inputs, prepare_capture, run_model
 from lit_compress.models.architecture import block_list
 from lit_compress.outputs import Capture
 from tests.tiny import IMAGE_FAMILIES, TEXT_FAMILIES, tiny_batch, tiny_bert, tiny_images, tiny_model
@@ -179,14 +179,15 @@ def test_hidden_states_alone_keep_sdpa_and_our_name_never_reaches_disk(tmp_path)
     assert model.config._attn_implementation == "sdpa"
 
 
-def test_nothing_is_recorded_after_a_failed_forward():
+def test_a_recording_ends_with_its_forward_even_a_failed_one():
     model = tiny_bert()
     prepare_capture(model, EVERYTHING)
     inputs = model_inputs(model, tiny_batch())
     with pytest.raises(IndexError):
         run_model(model, inputs | {"input_ids": inputs["input_ids"] + 1000}, EVERYTHING)
-    assert run_model(model, inputs, Capture()).attention_scores == {}
+    assert _recorder.get() is None
     assert sorted(run_model(model, inputs, EVERYTHING).attention_scores) == list(range(LAYERS))
+    assert _recorder.get() is None
 
 
 def test_hidden_states_work_with_gradient_checkpointing():

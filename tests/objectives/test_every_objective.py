@@ -1,6 +1,8 @@
 """What holds for all objectives: padding, precision, sums over parts of a batch, gradients, YAML."""
 
+import copy
 import inspect
+from functools import cache
 
 import pytest
 import torch
@@ -55,11 +57,22 @@ EVERY = BUILDERS | TOKEN_LEVEL | PADDED
 LOGITS_ONLY = {"hard", "soft", "soft_tinybert", "logits"}
 
 
+@cache
+def built(family):
+    return tiny_model(family, layers=2, seed=1), tiny_model(family, layers=4, seed=2)
+
+
+def models(family):
+    """A student and a teacher that the caller may change."""
+    return copy.deepcopy(built(family))
+
+
 def outputs_of(objective, batch, family="bert", dtype=torch.float32):
     """Student and teacher outputs for one objective, with the captures it asks for."""
-    student = tiny_model(family, layers=2, seed=1).to(dtype).eval()
-    teacher = tiny_model(family, layers=4, seed=2).to(dtype).eval()
-    objective.to(dtype).bind(describe(student), describe(teacher))
+    student, teacher = models(family)
+    student.to(dtype).eval()
+    teacher.to(dtype).eval()
+    objective.bind(describe(student), describe(teacher))
     objective.to(dtype)
     prepare_capture(student, objective.student_capture)
     prepare_capture(teacher, objective.teacher_capture)
@@ -187,7 +200,7 @@ def test_the_mean_over_examples_splits_exactly(name):
 @pytest.mark.parametrize("name", sorted(EVERY.keys() - {"hard", "soft_tinybert"}))
 def test_a_copy_of_the_teacher_has_no_loss(name):
     objective, batch = EVERY[name](), tiny_batch()
-    model = tiny_model("bert", layers=4, seed=2).eval()
+    model = models("bert")[1].eval()
     objective.bind(describe(model), describe(model))
     capture = objective.teacher_capture | objective.student_capture
     prepare_capture(model, capture)
@@ -199,8 +212,8 @@ def test_a_copy_of_the_teacher_has_no_loss(name):
 @pytest.mark.parametrize("name", EVERY)
 def test_the_student_learns_and_the_teacher_does_not(name):
     objective, batch = EVERY[name](), tiny_batch()
-    student = tiny_model("bert", layers=2, seed=1)
-    teacher = tiny_model("bert", layers=4, seed=2).eval()
+    student, teacher = models("bert")
+    teacher.eval()
     objective.bind(describe(student), describe(teacher))
     prepare_capture(student, objective.student_capture)
     prepare_capture(teacher, objective.teacher_capture)
