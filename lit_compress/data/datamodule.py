@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
-import datasets.config
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,6 +12,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
+from lit_compress.data.cache import cache_folder
 from lit_compress.data.collate import Collate
 from lit_compress.data.loader import ResumableDataLoader
 from lit_compress.data.prepared import PreparedText, TextSettings
@@ -90,7 +89,7 @@ class TextClassificationDataModule(LightningDataModule):
             limit_train=limit_train,
             validation_share=validation_share,
             seed=seed,
-            cache=Path(cache_dir or Path(datasets.config.HF_DATASETS_CACHE) / "lit_compress").expanduser(),
+            cache=cache_folder(cache_dir),
         )
         _check_columns(settings)
         self._check_numbers(settings)

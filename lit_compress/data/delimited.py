@@ -59,8 +59,8 @@ def _lines(path: Path, reader: Iterator, quotes: bool) -> Iterator[tuple[int, li
             raise ValueError(
                 f"Expected UTF-8 text in {path} but got the byte {error.object[error.start]:#04x} "
                 "after line "
-                f"{reader.line_num}; convert the file, for example with iconv -f latin1 -t utf-8."  # type: ignore[attr-defined]
-            ) from error
+                f"{reader.line_num}; convert the file, for example with iconv -f latin1 -t utf-8."  # type:
+            ignore[attr-defined] ) from error
         except csv.Error as error:
             fix = (
                 "double the quotes inside cells, or set source.quotes to false"
@@ -68,8 +68,8 @@ def _lines(path: Path, reader: Iterator, quotes: bool) -> Iterator[tuple[int, li
                 else "repair the line"
             )
             raise ValueError(
-                f"Expected well-formed cells in {path} but got '{error}' at line {reader.line_num}; {fix}."  # type: ignore[attr-defined]
-            ) from error
+                f"Expected well-formed cells in {path} but got '{error}' at line {reader.line_num}; {fix}."  #
+            type: ignore[attr-defined] ) from error
         if cells:
             yield reader.line_num, cells  # type: ignore[attr-defined]
 

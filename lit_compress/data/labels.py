@@ -113,7 +113,7 @@ def infer_labels(column: Column, explicit: Sequence[str] | None, stored: list[st
 
 
 def _written(value: bool | int | float | str) -> str:
-    """Return a label in the one form in which labels are compared: 1, 1.0, "1" and "01" are the same class."""
+    """Return a label as labels are compared: 1, 1.0, "1" and "01" are the same class."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     text = str(value)
@@ -187,8 +187,8 @@ def _from_strings(column: Column, written: list[str]) -> LabelSet:
         other = stripped.setdefault(name.strip(), name)
         if other != name:
             raise ValueError(
-                f"Expected labels without surrounding blanks in {column} but got both {other!r} and {name!r}; "
-                "strip them."
+                f"Expected labels without surrounding blanks in {column} but got both {other!r} and "
+                f"{name!r}; strip them."
             )
     return LabelSet(names, {name: index for index, name in enumerate(names)})
 
@@ -197,12 +197,12 @@ def _raise_unknown(column: Column, index: int, names: list[str]) -> None:
     known = f"one of the {len(names)} classes {_few(names)}"
     if _written(column.values[index]) == "-1":
         raise ValueError(
-            f"Expected {known} in {column.at(index)} but got -1, which marks a hidden label (the test files of "
-            "GLUE); evaluate on the validation split, and use the test split with predict only."
+            f"Expected {known} in {column.at(index)} but got -1, which marks a hidden label (the test files "
+            "of GLUE); evaluate on the validation split, and use the test split with predict only."
         )
     raise ValueError(
-        f"Expected {known} in {column.at(index)} but got {column.values[index]!r}; repair the row, or give all "
-        "classes in 'labels' (without it they are found in the training split)."
+        f"Expected {known} in {column.at(index)} but got {column.values[index]!r}; repair the row, or give "
+        "all classes in 'labels' (without it they are found in the training split)."
     )
 
 

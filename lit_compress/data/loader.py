@@ -19,8 +19,8 @@ class ResumableDataLoader(DataLoader):
     Args:
         *args: As for ``DataLoader``; the sampler must be a :class:`BucketSampler`.
         progress: Returns the current epoch and the number of its batches that are trained on, or None where
-            nobody counts. Then the epoch is what ``set_epoch`` said, and a batch given out counts as done; the
-            difference shows when a step fails half-way.
+            nobody counts. Then the epoch is what ``set_epoch`` said, and a batch given out counts as done;
+            the difference shows when a step fails half-way.
         **kwargs: As for ``DataLoader``.
     """
 

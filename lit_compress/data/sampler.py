@@ -65,8 +65,8 @@ class BucketSampler(_Shards):
     """Batches of rows of similar length, in a random order that the seed and the epoch decide.
 
     The rows are shuffled, cut into pools of ``pool`` batches, sorted by length within each pool and cut into
-    batches, which are shuffled in turn. The rows of the incomplete last batch are drawn before the sorting: they
-    are no longer than others.
+    batches, which are shuffled in turn. The rows of the incomplete last batch are drawn before the sorting:
+    they are no longer than others.
 
     Args:
         lengths: Token count of every row.
