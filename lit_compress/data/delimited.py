@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset, Features, Value
 
@@ -48,7 +49,7 @@ def _dialect(delimiter: str, quotes: bool) -> dict:
     return {"delimiter": delimiter, "quoting": quoting, "strict": True}
 
 
-def _lines(path: Path, reader: Iterator, quotes: bool) -> Iterator[tuple[int, list[str]]]:
+def _lines(path: Path, reader: Any, quotes: bool) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, cells) of the lines that are not blank."""
     while True:
         try:
@@ -57,21 +58,16 @@ def _lines(path: Path, reader: Iterator, quotes: bool) -> Iterator[tuple[int, li
             return
         except UnicodeDecodeError as error:
             raise ValueError(
-                f"Expected UTF-8 text in {path} but got the byte {error.object[error.start]:#04x} "
-                "after line "
-                f"{reader.line_num}; convert the file, for example with iconv -f latin1 -t utf-8."  # type:
-            ignore[attr-defined] ) from error
+                f"Expected UTF-8 text in {path} but got the byte {error.object[error.start]:#04x} near line "
+                f"{reader.line_num + 1}; convert the file, for example with iconv -f latin1 -t utf-8."
+            ) from error
         except csv.Error as error:
-            fix = (
-                "double the quotes inside cells, or set source.quotes to false"
-                if quotes
-                else "repair the line"
-            )
+            fix = "double the quotes inside cells, or set source.quotes to false" if quotes else "repair it"
             raise ValueError(
-                f"Expected well-formed cells in {path} but got '{error}' at line {reader.line_num}; {fix}."  #
-            type: ignore[attr-defined] ) from error
+                f"Expected well-formed cells in {path} but got '{error}' at line {reader.line_num}; {fix}."
+            ) from error
         if cells:
-            yield reader.line_num, cells  # type: ignore[attr-defined]
+            yield reader.line_num, cells
 
 
 def _check_header(path: Path, header: list[str], delimiter: str) -> None:
