@@ -7,8 +7,8 @@ from lit_compress import objectives
 from lit_compress.objectives import Objective
 
 RECIPES = {
-    "HardLabels": "{weight: {class_path: lit_compress.objectives.Linear, init_args: {start: 1, end: 0.5}}}",
-    "SoftTargets": "{temperature: {class_path: lit_compress.objectives.Cosine, init_args: {start: 4, end: 1}}}",
+    "HardLabels": "{weight: {class_path: Linear, init_args: {start: 1, end: 0.5}}}",
+    "SoftTargets": "{temperature: {class_path: Cosine, init_args: {start: 4, end: 1}}}",
     "LogitMSE": "{weight: 1, preset: paper}",
     "CosineEmbedding": "{reduction: token}",
     "PKD": "{layer_map: [[0, 1], [1, 3]], normalize: false, tokens: all}",
