@@ -43,7 +43,7 @@ class Architecture:
 
 
 def describe(model: PreTrainedModel) -> Architecture:
-    """Read the architecture of a model, from its modules where the configuration could disagree.
+    """Read the architecture of a model.
 
     Args:
         model: A transformer encoder of a supported family, with or without a task head.
@@ -55,9 +55,10 @@ def describe(model: PreTrainedModel) -> Architecture:
         ValueError: The family is not supported.
     """
     config = model.config
+    block_list(model)  # refuses families whose layers cannot be named
     return Architecture(
         family=config.model_type,
-        num_layers=len(block_list(model)),
+        num_layers=config.num_hidden_layers,
         hidden_size=config.hidden_size,
         num_heads=config.num_attention_heads,
         head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,

@@ -13,7 +13,9 @@ from transformers import PreTrainedModel
 
 from lit_compress.capture import model_inputs, prepare_capture, run_model
 from lit_compress.models.cached_teacher import CachedTeacher
-from lit_compress.models.factory import from_pretrained
+from lit_compress.models.checkpoint import load
+from lit_compress.models.factory import load_config
+from lit_compress.models.names import resolve_model
 from lit_compress.models.teacher_cache import Answer, CacheSpec, TextData, ensure_cache
 from lit_compress.outputs import Capture, Outputs
 
@@ -52,9 +54,19 @@ class Teacher:
         """Return the teacher in float32, frozen and in eval mode; the global random state is left alone.
 
         Students copy these weights, so they are not in the reduced precision of ``live`` and ``cached``.
+
+        Raises:
+            ValueError: The model is missing, damaged, or was never fine-tuned, so its head would be random.
         """
+        architectures = load_config(resolve_model(self.model)).architectures or ["no classifier"]
+        if not any(name.endswith("Classification") for name in architectures):
+            raise ValueError(
+                f"Expected a fine-tuned classifier in {self.model!r} as the teacher but got "
+                f"{', '.join(architectures)}, whose new head would teach noise; fine-tune it first with "
+                "FineTuning, or give the folder of a fine-tuned model."
+            )
         with torch.random.fork_rng(devices=[]):
-            return from_pretrained(self.model).eval().requires_grad_(False)
+            return load(self.model).float().requires_grad_(False)
 
     def live(self, model: PreTrainedModel, capture: Capture) -> LiveTeacher:
         """Return a teacher that runs in every step, in this precision.
