@@ -29,7 +29,6 @@ _PARTS = {
     "split": "the split",
     "dtype": "teacher.cache_dtype",
 }
-_VOLATILE = ("transformers_version", "_name_or_path", "architectures", "dtype", "id2label", "label2id")
 
 
 @dataclass(frozen=True)
@@ -119,20 +118,6 @@ def arrays_of(model: PreTrainedModel, capture: Capture, dtype: str) -> list[Cach
     return arrays
 
 
-def weights_fingerprint(model: PreTrainedModel) -> str:
-    """Return a hash of the weights and of what the configuration adds to them.
-
-    Args:
-        model: The teacher as it was loaded, in float32.
-    """
-    config = {k: v for k, v in model.config.to_diff_dict().items() if k not in _VOLATILE}
-    digest = hashlib.sha256(json.dumps([type(model).__name__, config], sort_keys=True, default=str).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def read_meta(folder: Path) -> dict[str, Any]:
     """Read and check the description of a finished or partial cache.
 
@@ -177,8 +162,13 @@ def write_meta(folder: Path, meta: Mapping[str, Any]) -> None:
         folder: The cache.
         meta: What ``read_meta`` returns.
     """
-    plain = {**meta, "schema": SCHEMA, "capture": meta["capture"].to_dict(), "counts": asdict(meta["counts"])}
-    plain["arrays"] = [asdict(array) for array in meta["arrays"]]
+    plain = {
+        "schema": SCHEMA,
+        **{name: value for name, value in meta.items() if name != "schema"},
+        "capture": meta["capture"].to_dict(),
+        "counts": asdict(meta["counts"]),
+        "arrays": [asdict(array) for array in meta["arrays"]],
+    }
     text = json.dumps(plain, indent=1)
     temporary = folder / f"{META}.new"
     temporary.write_text(text, encoding="utf-8")
@@ -221,3 +211,12 @@ def damaged(folder: Path, what: str) -> str:
         f"Expected an intact teacher cache in {folder} but {what}; it is damaged and is not used: "
         "delete the folder to compute it again."
     )
+
+
+def file_checksum(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()

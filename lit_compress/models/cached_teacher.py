@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lit_compress.models.cache_format import CacheArray, check_identity, damaged, read_meta
+from lit_compress.models.cache_format import CacheArray, check_identity, damaged, file_checksum, read_meta
 from lit_compress.outputs import Capture, Outputs
 
 
@@ -165,16 +164,3 @@ class CachedTeacher:
     def __deepcopy__(self, memo: dict[int, Any]) -> CachedTeacher:
         """Weight-averaging callbacks copy whole modules; one read-only cache serves all copies."""
         return self
-
-
-def file_checksum(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return _digest(file).hexdigest()
-
-
-def _digest(file: Any) -> Any:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 22):
-        digest.update(block)
-    return digest

@@ -1,9 +1,15 @@
-"""Which teacher blocks a shallower student starts from."""
+"""Which teacher blocks a shallower student starts from, and copying them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from lit_compress.models.architecture import block_list
 
 #: Blocks of the released DistilBERT, 6 of 12 (arXiv:1910.01108, ``scripts/extract_distilbert.py``).
 _DISTILBERT = [0, 2, 4, 7, 9, 11]
@@ -91,3 +97,44 @@ def _check_list(layers: list[int], teacher_depth: int) -> list[int]:
             f"but got layers={layers}; the first block is 0 and the last one {teacher_depth - 1}."
         )
     return layers
+
+
+def copy_layers(source: PreTrainedModel, student: PreTrainedModel, layers: list[int]) -> None:
+    """Copy blocks, embeddings, pooler and, where the shapes fit, the head into a student of the same family.
+
+    Args:
+        source: Model to copy from; not changed.
+        student: Model to copy into, with one block per entry of ``layers``.
+        layers: 0-based blocks of ``source``, one per block of ``student``.
+
+    Raises:
+        ValueError: The families differ, or weights below the head have different shapes.
+    """
+    if getattr(source.config, "num_hidden_groups", 1) != 1:
+        raise ValueError(
+            f"Expected an ALBERT with one group of shared weights but got {source.config.num_hidden_groups} "
+            "groups, which a subset of layers would mix; use FromConfig or Pretrained for the student."
+        )
+    blocks, kept = block_list(source), block_list(student)
+    for block, index in zip(kept, layers, strict=True):
+        block.load_state_dict(blocks[index].state_dict())
+    inside = {id(tensor) for tensor in _tensors(kept).values()}
+    values = _tensors(source)
+    prefix = f"{student.base_model_prefix}."
+    with torch.no_grad():
+        for name, tensor in _tensors(student).items():
+            if id(tensor) in inside:
+                continue
+            value = values.get(name)
+            if value is not None and value.shape == tensor.shape:
+                tensor.copy_(value)
+            elif name.startswith(prefix):
+                found = "nothing" if value is None else f"shape {list(value.shape)}"
+                raise ValueError(
+                    f"Expected {name} of shape {list(tensor.shape)} in the source of the layers but got "
+                    f"{found}; take source and student from the same family and size."
+                )
+
+
+def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from lit_compress.models.architecture import block_list
 from lit_compress.models.factory import from_pretrained, load_config, set_labels
-from lit_compress.models.layers import choose_layers
+from lit_compress.models.layers import choose_layers, copy_layers
 from lit_compress.models.names import resolve_model
 
 #: Loads the teacher when it is called, in float32.
@@ -202,47 +201,6 @@ class Pretrained(StudentFactory):
 
 
 _DISTILBERT_NAMES = {"intermediate_size": "hidden_dim"}
-
-
-def copy_layers(source: PreTrainedModel, student: PreTrainedModel, layers: list[int]) -> None:
-    """Copy blocks, embeddings, pooler and, where the shapes fit, the head into a student of the same family.
-
-    Args:
-        source: Model to copy from; not changed.
-        student: Model to copy into, with one block per entry of ``layers``.
-        layers: 0-based blocks of ``source``, one per block of ``student``.
-
-    Raises:
-        ValueError: The families differ, or weights below the head have different shapes.
-    """
-    if getattr(source.config, "num_hidden_groups", 1) != 1:
-        raise ValueError(
-            f"Expected an ALBERT with one group of shared weights but got {source.config.num_hidden_groups} "
-            "groups, which a subset of layers would mix; use FromConfig or Pretrained for the student."
-        )
-    blocks, kept = block_list(source), block_list(student)
-    for block, index in zip(kept, layers, strict=True):
-        block.load_state_dict(blocks[index].state_dict())
-    inside = {id(tensor) for tensor in _tensors(kept).values()}
-    values = _tensors(source)
-    prefix = f"{student.base_model_prefix}."
-    with torch.no_grad():
-        for name, tensor in _tensors(student).items():
-            if id(tensor) in inside:
-                continue
-            value = values.get(name)
-            if value is not None and value.shape == tensor.shape:
-                tensor.copy_(value)
-            elif name.startswith(prefix):
-                found = "nothing" if value is None else f"shape {list(value.shape)}"
-                raise ValueError(
-                    f"Expected {name} of shape {list(tensor.shape)} in the source of the layers but got "
-                    f"{found}; take source and student from the same family and size."
-                )
-
-
-def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
 def _copy_config(config: PreTrainedConfig) -> PreTrainedConfig:

@@ -12,11 +12,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_compress.capture import model_inputs, prepare_capture, run_model
+from lit_compress.models.cache_spec import Answer, CacheSpec, TextData
 from lit_compress.models.cached_teacher import CachedTeacher
 from lit_compress.models.checkpoint import load
 from lit_compress.models.factory import load_config
 from lit_compress.models.names import resolve_model
-from lit_compress.models.teacher_cache import Answer, CacheSpec, TextData, ensure_cache
+from lit_compress.models.teacher_cache import ensure_cache
 from lit_compress.outputs import Capture, Outputs
 
 __all__ = ["CachedTeacher", "LiveTeacher", "Teacher", "runtime_dtype"]
