@@ -88,5 +88,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any] | None:
             f"{', '.join(map(repr, names))}; upgrade with pip install -U lit-compress."
         )
     if not isinstance(base, str):
-        raise ValueError(f"Expected the name of a class as base_class in {path} but got {base!r}.")
+        raise ValueError(
+            f"Expected the name of a class as base_class in {path} but got {base!r}; save the model folder again."
+        )
     return manifest
