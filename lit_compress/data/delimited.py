@@ -10,17 +10,16 @@ from typing import Any
 from datasets import Dataset, Features, Value
 
 _NAMES = {",": "comma", "\t": "tab", ";": "semicolon", "|": "vertical bar"}
-# Cells of this form came from a writer that quotes, so reading quotes literally would damage the text.
-_DOUBLED = '""'
 
 
-def read_delimited(path: Path, delimiter: str, quotes: bool) -> Dataset:
+def read_delimited(path: Path, delimiter: str, quotes: bool | None) -> Dataset:
     """Read a file with a header line; every cell stays a string.
 
     Args:
         path: File in UTF-8.
         delimiter: Character between cells.
-        quotes: Whether double quotes group a cell; otherwise they are plain characters.
+        quotes: Whether double quotes group a cell; otherwise they are plain characters. None means yes
+            between commas and no between tabs, unless the file then looks damaged.
 
     Returns:
         One string column per header cell.
@@ -28,6 +27,7 @@ def read_delimited(path: Path, delimiter: str, quotes: bool) -> Dataset:
     Raises:
         ValueError: Wrong delimiter, repeated or missing header, uneven lines, broken quoting or encoding.
     """
+    guessed, quotes = quotes is None, delimiter == "," if quotes is None else quotes
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = _lines(path, csv.reader(file, **_dialect(delimiter, quotes)), quotes)
         _, header = next(lines, (0, []))
@@ -38,7 +38,7 @@ def read_delimited(path: Path, delimiter: str, quotes: bool) -> Dataset:
                 raise ValueError(_uneven(path, number, cells, header, quotes))
             for column, cell in zip(columns, cells, strict=True):
                 column.append(cell)
-    if not quotes:
+    if guessed and not quotes:
         _check_literal_quotes(path, header, columns)
     features = Features({name: Value("string") for name in header})
     return Dataset.from_dict(dict(zip(header, columns, strict=True)), features=features)
@@ -101,11 +101,14 @@ def _uneven(path: Path, number: int, cells: list[str], header: list[str], quotes
 
 
 def _check_literal_quotes(path: Path, header: list[str], columns: list[list[str]]) -> None:
+    """Refuse a file from a writer that quotes: its quotes would stay in the text."""
+    quoted = next((f"the header {name}" for name in header if name[:1] == name[-1:] == '"'), None)
     for name, column in zip(header, columns, strict=True):
         for row, cell in enumerate(column):
-            if len(cell) > 3 and cell[0] == cell[-1] == '"' and _DOUBLED in cell[1:-1]:
-                raise ValueError(
-                    f"Expected plain quotes in {path} but row {row}, column {name!r} has csv quoting: "
-                    f"{cell[:80]}; set source.quotes to true (or to false in a file of quoted literals, by "
-                    "writing them without doubled quotes)."
-                )
+            if quoted is None and cell[:1] == cell[-1:] == '"' and '""' in cell[1:-1]:
+                quoted = f"row {row}, column {name!r}: {cell[:80]}"
+    if quoted is not None:
+        raise ValueError(
+            f"Expected quotes in {path} to be plain characters, as in other tsv files, but got csv quoting "
+            f"in {quoted}; set source.quotes to true, or to false if the quotes belong to the text."
+        )

@@ -55,8 +55,10 @@ def package_version(package: str) -> str:
     """Return the version of the distribution that a package belongs to.
 
     Raises:
-        ValueError: The package belongs to no distribution, so its texts could change unnoticed.
+        ValueError: There is no such package, or no distribution that it belongs to, so that its texts could
+            change unnoticed.
     """
+    source_root(package)
     if package in sys.stdlib_module_names:
         return platform.python_version()
     try:

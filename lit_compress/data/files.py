@@ -56,8 +56,7 @@ class Files(TextSource):
         if path is None:
             return None
         if path.suffix in (".csv", ".tsv"):
-            quotes = path.suffix == ".csv" if self.quotes is None else self.quotes
-            return read_delimited(path, "," if path.suffix == ".csv" else "\t", quotes)
+            return read_delimited(path, "," if path.suffix == ".csv" else "\t", self.quotes)
         return read_jsonl(path) if path.suffix == ".jsonl" else read_parquet(path)
 
     def describe(self, split: str) -> str:
