@@ -89,6 +89,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any] | None:
         )
     if not isinstance(base, str):
         raise ValueError(
-            f"Expected the name of a class as base_class in {path} but got {base!r}; save the model folder again."
+            f"Expected the name of a class as base_class in {path} but got {base!r}; "
+            "save the model folder again."
         )
     return manifest

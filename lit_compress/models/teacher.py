@@ -158,7 +158,8 @@ class LiveTeacher:
         # Somebody who walks over all modules can reach the teacher; a look at 200 flags costs microseconds.
         if any(module.training for module in self.model.modules()):
             self.model.eval()
-        with torch.inference_mode():
+        # The trainer's autocast is the student's: the teacher has its own precision, the same as when cached.
+        with torch.inference_mode(), torch.autocast(self.model.device.type, enabled=False):
             inputs = model_inputs(self.model, batch, prefix="teacher_")
             inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
             answer = run_model(self.model, inputs, self.capture if capture is None else capture)
@@ -189,7 +190,8 @@ def _native_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return False
-    capabilities = torch.cpu.get_capabilities()
+    # Public since torch 2.11 or so; without it fp32 is the answer that cannot be wrong.
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 

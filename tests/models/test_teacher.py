@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from torch import nn
 
 from lit_compress.models.teacher import LiveTeacher, Teacher, runtime_dtype
@@ -108,6 +109,15 @@ def test_precision(tmp_path):
     assert live.to("cpu").model.dtype == torch.bfloat16
 
 
+def test_the_autocast_of_the_student_does_not_reach_it():
+    teacher = LiveTeacher(tiny_bert(), ALL, "fp32")
+    outside = teacher.outputs(tiny_batch())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = teacher.outputs(tiny_batch())
+    assert torch.equal(inside.logits, outside.logits)
+    assert torch.equal(inside.hidden_states[4], outside.hidden_states[4])
+
+
 @pytest.mark.parametrize(
     ("capabilities", "expected"),
     [
@@ -158,3 +168,11 @@ def test_refuses_an_unknown_precision_or_cache_type():
 def test_refuses_a_cached_teacher_without_a_folder():
     with pytest.raises(ValueError, match=r"folder in teacher\.cache but got None"):
         Teacher("a/b").cached(tiny_bert(), None, Capture())
+
+
+def test_it_survives_yaml():
+    parser = ArgumentParser()
+    parser.add_class_arguments(Teacher, "teacher")
+    parsed = parser.parse_object({"teacher": {"model": "a/b", "cache": "c", "precision": "bf16"}})
+    assert parser.parse_string(parser.dump(parsed)) == parsed
+    assert vars(parser.instantiate_classes(parsed).teacher) == vars(Teacher("a/b", "c", "bf16"))

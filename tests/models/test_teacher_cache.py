@@ -75,6 +75,17 @@ def test_equals_the_live_teacher_in_any_order_and_company(family, tmp_path):
         assert_same(cached.outputs(batch), live.outputs(batch), tolerance=0.0)
 
 
+def test_answers_are_float32_under_another_default_type(tmp_path):
+    """The ``-true`` precisions of a trainer set torch's default type around every step."""
+    cached, batch = build(tmp_path / "cache", EVERYTHING), TinyData().batch([3, 1])
+    before = cached.outputs(batch)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert_same(cached.outputs(batch), before, tolerance=0.0)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_float16_states_are_rounded_and_logits_are_not(tmp_path):
     model, data = tiny_bert(), TinyData()
     cached, live = (
