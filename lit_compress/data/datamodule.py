@@ -60,7 +60,7 @@ class TextClassificationDataModule(LightningDataModule):
         tokenizer: str,
         text: list[str] | str = "text",
         label: str = "label",
-        labels: list[str] | None = None,
+        labels: list[str | int] | None = None,
         teacher_tokenizer: str | None = None,
         max_length: int = 128,
         batch_size: int = 32,

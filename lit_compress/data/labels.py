@@ -71,7 +71,7 @@ class LabelSet:
         return np.array(ids, dtype=np.int64)
 
 
-def infer_labels(column: Column, explicit: Sequence[str] | None, stored: list[str] | None) -> LabelSet:
+def infer_labels(column: Column, explicit: Sequence[str | int] | None, stored: list[str] | None) -> LabelSet:
     """Find the label set of a task from its training labels.
 
     Integers are ids 0 … n-1; strings are sorted; floats mean regression.

@@ -31,7 +31,7 @@ class TextSettings:
 
     text: Sequence[str]
     label: str
-    labels: Sequence[str] | None
+    labels: Sequence[str | int] | None
     tokenizer: str
     teacher_tokenizer: str | None
     max_length: int
@@ -160,6 +160,11 @@ class PreparedText:
         if share is not None:
             held = max(1, round(float(share) * count))
             order = order[:held] if split == "validation" else order[held:]
+        if limit is not None and int(limit) > len(order):
+            raise ValueError(
+                f"Expected data.limit_train <= {len(order):,}, the training rows there are, but got {limit}; "
+                "lower it or leave it out."
+            )
         return np.sort(order[: None if limit is None else int(limit)])
 
     def _column(self, data: Dataset, rows: npt.NDArray[np.int64], where: str) -> Column:
@@ -180,6 +185,11 @@ class PreparedText:
         filled = rows_with_text(data, text, where)
         chosen = self._chosen_rows(split, len(data))
         rows = np.intersect1d(filled, chosen, assume_unique=True)
+        if len(rows) == 0:
+            raise ValueError(
+                f"Expected {split} rows with text but none of the {len(chosen):,} chosen rows of {where} "
+                "has any; check data.validation_share and data.limit_train."
+            )
         _report_empty(np.setdiff1d(chosen, rows), len(chosen), text, where)
         columns = {name: data.data.column(name).take(rows).to_pylist() for name in text}
         columns["example_id"] = rows

@@ -226,7 +226,7 @@ def test_evaluation_without_a_train_split(make, rows):
 def test_yaml_round_trip(source):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(TextClassificationDataModule, "data")
-    arguments = {"source": source, "tokenizer": "folder", "text": ["a", "b"]}
+    arguments = {"source": source, "tokenizer": "folder", "text": ["a", "b"], "labels": [1, "two"]}
     config = parser.parse_object(
         {"data": {"class_path": "lit_compress.data.TextClassificationDataModule", "init_args": arguments}}
     )
@@ -234,6 +234,7 @@ def test_yaml_round_trip(source):
     data = parser.instantiate_classes(again).data
     assert isinstance(data.source, (Files, Hub, Docstrings))
     assert data.batch_size == 32
+    assert again.data.init_args.labels == [1, "two"]
 
 
 # ---- refusals ----------------------------------------------------------------------------------------------
@@ -329,6 +330,17 @@ def test_refuses_other_numbers_of_text_columns(make, rows, text):
 )
 def test_refuses_numbers_out_of_range(make, rows, option, value, words):
     assert words in refusal(make, train=rows, **{option: value})
+
+
+def test_refuses_to_train_on_more_rows_than_there_are(make, rows):
+    message = refusal(make(train=rows, limit_train=50, validation_share=0.1).rows, "train")
+    assert "data.limit_train <= 48, the training rows there are, but got 50" in message
+
+
+def test_refuses_to_hold_out_everything(make, rows):
+    message = refusal(make(train=rows[:2], validation_share=0.9).rows, "train")
+    assert "Expected train rows with text but none of the 0 chosen rows" in message
+    assert "data.validation_share" in message
 
 
 def test_refuses_rows_longer_than_the_tokenizer_allows(make, rows):
