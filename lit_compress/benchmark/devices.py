@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,40 @@ _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 
 
+@dataclass(frozen=True)
+class Duration:
+    """How long one call took.
+
+    Args:
+        seconds: By the clock that figures and ratios are made from, see :func:`clock_name`.
+        wall_seconds: By the clock on the wall.
+    """
+
+    seconds: float
+    wall_seconds: float
+
+
+def clock_name(threads: int) -> str:
+    """Return the clock that a CPU measurement goes by.
+
+    With one thread this is the processor time of the process. On an idle machine it equals the wall time;
+    on a shared one it leaves out the time that was given to other processes, which says nothing about the
+    model. With several threads their processor times add up to no latency, so the wall time counts.
+    """
+    return "cpu time" if threads == 1 else "wall time"
+
+
 class CpuDevice:
-    """Wall time and resident memory of this process."""
+    """Time and resident memory of this process.
+
+    Args:
+        threads: Threads that the model computes with; they decide the clock.
+    """
 
     torch_device = "cpu"
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
+        self._clock = time.process_time if clock_name(threads) == "cpu time" else time.perf_counter
         self._base = 0
 
     def describe(self) -> str | None:
@@ -37,11 +66,12 @@ class CpuDevice:
         """Return the peak of the resident memory above the level at ``reset_memory``."""
         return peak_rss_bytes() - self._base
 
-    def seconds(self, call: Callable[[], Any]) -> float:
-        """Return the wall time of ``call``."""
-        start = time.perf_counter()
+    def time(self, call: Callable[[], Any]) -> Duration:
+        """Return how long ``call`` took."""
+        wall, start = time.perf_counter(), self._clock()
         call()
-        return time.perf_counter() - start
+        end = self._clock()
+        return Duration(end - start, time.perf_counter() - wall)
 
 
 class CudaDevice:
@@ -65,20 +95,21 @@ class CudaDevice:
         """Return the peak of the memory that torch allocated."""
         return torch.cuda.max_memory_allocated()
 
-    def seconds(self, call: Callable[[], Any]) -> float:
-        """Return the time of ``call`` on the GPU, waits between its kernels included."""
+    def time(self, call: Callable[[], Any]) -> Duration:
+        """Return how long ``call`` took on the GPU, waits between its kernels included."""
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         torch.cuda.synchronize()
+        wall = time.perf_counter()
         start.record()
         call()
         end.record()
         torch.cuda.synchronize()
-        return start.elapsed_time(end) / 1000
+        return Duration(start.elapsed_time(end) / 1000, time.perf_counter() - wall)
 
 
-def open_device(name: str) -> CpuDevice | CudaDevice:
+def open_device(name: str, threads: int) -> CpuDevice | CudaDevice:
     """Return the device ``"cpu"`` or ``"cuda"``."""
-    return CudaDevice() if name == "cuda" else CpuDevice()
+    return CudaDevice() if name == "cuda" else CpuDevice(threads)
 
 
 def peak_rss_bytes() -> int:

@@ -11,7 +11,7 @@ from typing import Any
 Row = dict[str, Any]
 
 _ENVIRONMENT = ("cpu", "cores", "memory_gb", "gpu", "torch", "transformers")
-_PROTOCOL = ("threads", "runtime", "lengths")
+_PROTOCOL = ("threads", "clock", "runtime", "lengths")
 _QUALITY = ("metric", "split", "n")
 
 
@@ -64,7 +64,7 @@ def _title(rows: list[Row]) -> str:
         *([environment["gpu"]] if environment.get("gpu") else []),
         f"torch {environment.get('torch')}",
         f"transformers {environment.get('transformers')}",
-        f"{protocol.get('runtime')}, {threads} thread{'s' if threads != 1 else ''}",
+        f"{protocol.get('runtime')}, {threads} thread{'s' if threads != 1 else ''}, {protocol.get('clock')}",
         f"{len(lengths)} texts of {lengths[0]}–{lengths[-1]} tokens",
     ]
     if quality:
@@ -120,9 +120,8 @@ def _scale(rows: list[Row], device: str) -> None:
 
 def _multiply(figures: dict[str, Any], factor: float) -> None:
     latency, throughput = figures["latency_ms"], figures["throughput"]
-    for name in ("p50", "p90"):
-        latency[name] *= factor
-        latency[f"{name}_spread"] = [value * factor for value in latency[f"{name}_spread"]]
+    for name, value in latency.items():
+        latency[name] = [end * factor for end in value] if isinstance(value, list) else value * factor
     throughput["texts_per_second"] /= factor
     throughput["spread"] = [value / factor for value in throughput["spread"]]
 

@@ -27,7 +27,7 @@ class Spread:
     p90: float
 
     @classmethod
-    def of(cls, rounds: Sequence[float]) -> Spread:
+    def of(cls, rounds: Sequence[float] | np.ndarray) -> Spread:
         """Return the spread of one figure per round."""
         p10, median, p90 = np.percentile(np.asarray(rounds, dtype=float), [10, 50, 90])
         return cls(float(median), float(p10), float(p90))
@@ -40,6 +40,7 @@ class Figures:
     Args:
         p50_ms: Per round, the median over the texts of the latency at batch 1, in milliseconds.
         p90_ms: Per round, the 90th percentile over the texts.
+        wall_p50_ms: ``p50_ms`` in wall time.
         texts_per_second: Texts per second in one batch of all texts.
         peak_mb: Peak memory in MB (10^6 bytes): resident on the CPU, allocated on a GPU.
         batch: Texts in the batch.
@@ -48,6 +49,7 @@ class Figures:
 
     p50_ms: Spread
     p90_ms: Spread
+    wall_p50_ms: Spread
     texts_per_second: Spread
     peak_mb: float
     batch: int
@@ -95,8 +97,9 @@ def figures_of(series: Series) -> Figures | None:
         return None
     batch = len(series.latency[0])
     return Figures(
-        p50_ms=Spread.of([1000 * value for value in _per_round(series, 50)]),
-        p90_ms=Spread.of([1000 * value for value in _per_round(series, 90)]),
+        p50_ms=_over_texts(series.latency, 50),
+        p90_ms=_over_texts(series.latency, 90),
+        wall_p50_ms=_over_texts(series.wall_latency, 50),
         texts_per_second=Spread.of([batch / seconds for seconds in series.throughput]),
         peak_mb=series.peak_bytes / 1e6,
         batch=batch,
@@ -106,6 +109,9 @@ def figures_of(series: Series) -> Figures | None:
 
 def ratios_of(series: Series, baseline: Series, prefix: str) -> dict[str, Spread | float]:
     """Return a model's figures divided by the baseline's of the same round.
+
+    The latency ratio of a round is the median over the texts of (this model's time / the baseline's time
+    for the same text), which is steadier than a ratio of two medians.
 
     Args:
         series: The model.
@@ -118,14 +124,13 @@ def ratios_of(series: Series, baseline: Series, prefix: str) -> dict[str, Spread
     """
     if series.error or baseline.error or not baseline.peak_bytes or series.peak_bytes is None:
         return {}
-    latency = zip(_per_round(series, 50), _per_round(baseline, 50), strict=True)
-    throughput = zip(baseline.throughput, series.throughput, strict=True)
+    pairs = np.asarray(series.latency) / np.asarray(baseline.latency)
     return {
-        f"{prefix}_latency": Spread.of([mine / other for mine, other in latency]),
-        f"{prefix}_throughput": Spread.of([other / mine for other, mine in throughput]),
+        f"{prefix}_latency": Spread.of(np.median(pairs, axis=1)),
+        f"{prefix}_throughput": Spread.of(np.asarray(baseline.throughput) / np.asarray(series.throughput)),
         f"{prefix}_memory": series.peak_bytes / baseline.peak_bytes,
     }
 
 
-def _per_round(series: Series, percentile: float) -> list[float]:
-    return [float(np.percentile(texts, percentile)) for texts in series.latency]
+def _over_texts(rounds: Sequence[Sequence[float]], percentile: float) -> Spread:
+    return Spread.of(1000 * np.percentile(np.asarray(rounds), percentile, axis=1))

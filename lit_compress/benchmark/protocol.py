@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from lit_compress.benchmark.devices import clock_name
+
 DEVICES = ("cpu", "cuda")
 
 
@@ -38,7 +40,8 @@ class Protocol:
 
     Args:
         lengths: Token lengths of the texts of a round, see :func:`typical_rows`.
-        threads: CPU threads of each model. One thread is the steadiest on a shared machine.
+        threads: CPU threads of each model. One thread is the steadiest on a shared machine, because
+            its processor time can be counted instead of the wall time.
         rounds: Rounds that count.
         warmup: Rounds that run first and are thrown away.
         max_seconds: Budget per device in seconds; no further round is begun when it is spent, but
@@ -84,7 +87,8 @@ class Protocol:
         """Return what a row of the results has to say about the protocol."""
         kept = ("lengths", "threads", "rounds", "warmup", "max_seconds", "seed")
         described = {key: value for key, value in asdict(self).items() if key in kept}
-        return {**described, "lengths": list(self.lengths), "batch": len(self.lengths)}
+        clock = clock_name(self.threads)
+        return {**described, "lengths": list(self.lengths), "batch": len(self.lengths), "clock": clock}
 
 
 def typical_rows(lengths: Sequence[int], count: int = 32) -> list[int]:

@@ -94,6 +94,7 @@ def _figures(figures: Figures | None, memory: str) -> dict[str, Any] | None:
             "p90": _rounded(figures.p90_ms.median),
             "p50_spread": [_rounded(figures.p50_ms.p10), _rounded(figures.p50_ms.p90)],
             "p90_spread": [_rounded(figures.p90_ms.p10), _rounded(figures.p90_ms.p90)],
+            "wall_p50": _rounded(figures.wall_p50_ms.median),
         },
         "throughput": {
             "texts_per_second": _rounded(figures.texts_per_second.median),

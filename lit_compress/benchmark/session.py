@@ -22,6 +22,7 @@ class Series:
         candidate: The model.
         facts: Parameters, shape and device name as the worker gave them.
         latency: Seconds per text, one list per round.
+        wall_latency: The same in wall time.
         throughput: Seconds of the whole batch, one per round.
         peak_bytes: Peak memory from loading to the last round.
         error: What went wrong; the other figures are then incomplete.
@@ -30,6 +31,7 @@ class Series:
     candidate: Candidate
     facts: dict[str, Any] = field(default_factory=dict)
     latency: list[list[float]] = field(default_factory=list)
+    wall_latency: list[list[float]] = field(default_factory=list)
     throughput: list[float] = field(default_factory=list)
     peak_bytes: int | None = None
     error: str | None = None
@@ -99,15 +101,16 @@ class _Seat:
 
     def measure_latency(self, seed: int, keep: bool) -> None:
         """Time every text alone."""
-        seconds = self._attempt(lambda: self._ask("latency", seed))
-        if seconds is not None and keep:
-            self.series.latency.append(seconds)
+        reply = self._attempt(lambda: self._ask("latency", seed))
+        if reply is not None and keep:
+            self.series.latency.append(reply["seconds"])
+            self.series.wall_latency.append(reply["wall_seconds"])
 
     def measure_throughput(self, seed: int, keep: bool) -> None:
         """Time all texts as one batch."""
-        seconds = self._attempt(lambda: self._ask("throughput", seed))
-        if seconds is not None and keep:
-            self.series.throughput.append(seconds)
+        reply = self._attempt(lambda: self._ask("throughput", seed))
+        if reply is not None and keep:
+            self.series.throughput.extend(reply["seconds"])
 
     def finish(self) -> None:
         """Ask for the peak memory and let the worker go."""
@@ -116,7 +119,7 @@ class _Seat:
             self.series.peak_bytes = reply["peak_bytes"]
 
     def _ask(self, do: str, seed: int) -> Any:
-        return self.worker.request(do, self.protocol.timeout, lengths=self.lengths, seed=seed)["seconds"]
+        return self.worker.request(do, self.protocol.timeout, lengths=self.lengths, seed=seed)
 
     def _attempt(self, step: Callable[[], Any]) -> Any:
         if self.series.error is not None:

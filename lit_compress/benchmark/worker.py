@@ -3,8 +3,8 @@
 Requests and their replies, one line each:
 
 - ``{"do": "load", "folder", "device", "threads"}`` → ``{"params", "shape", "device_name"}``
-- ``{"do": "latency", "lengths", "seed"}`` → ``{"seconds": [one per text]}``
-- ``{"do": "throughput", "lengths", "seed"}`` → ``{"seconds": of the whole batch}``
+- ``{"do": "latency", "lengths", "seed"}`` → ``{"seconds", "wall_seconds"}``, one of each per text
+- ``{"do": "throughput", "lengths", "seed"}`` → the same for the whole batch, a list of one
 - ``{"do": "memory"}`` → ``{"peak_bytes"}``
 
 Whatever fails is answered with ``{"error": text}``. The process ends when stdin closes, so it never
@@ -18,7 +18,8 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ class Worker:
         """Load the model; memory is counted from just before."""
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(1)
-        self.device = open_device(device)
+        self.device = open_device(device, threads)
         import_model_code(folder)
         self.device.reset_memory()
         self.model = EagerModel(folder, self.device.torch_device)
@@ -49,18 +50,19 @@ class Worker:
     def latency(self, lengths: list[int], seed: int) -> dict[str, Any]:
         """Time every text alone."""
         texts = [self.model.inputs([length], seed + i) for i, length in enumerate(lengths)]
-        return {"seconds": [self._seconds(text) for text in texts]}
+        return self._timed(texts)
 
     def throughput(self, lengths: list[int], seed: int) -> dict[str, Any]:
         """Time all texts as one padded batch."""
-        return {"seconds": self._seconds(self.model.inputs(lengths, seed))}
+        return self._timed([self.model.inputs(lengths, seed)])
 
     def memory(self) -> dict[str, Any]:
         """Return the peak memory since the model was loaded."""
         return {"peak_bytes": self.device.peak_bytes()}
 
-    def _seconds(self, inputs: dict[str, torch.Tensor]) -> float:
-        return self.device.seconds(lambda: self.model.run(inputs))
+    def _timed(self, batches: Sequence[dict[str, torch.Tensor]]) -> dict[str, Any]:
+        times = [self.device.time(partial(self.model.run, batch)) for batch in batches]
+        return {"seconds": [t.seconds for t in times], "wall_seconds": [t.wall_seconds for t in times]}
 
 
 def answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
