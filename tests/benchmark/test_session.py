@@ -25,9 +25,9 @@ def test_rounds_are_kept_and_warm_up_is_not(fake_workers, fake_folder):
 
 
 def test_models_take_turns_in_random_order(fake_workers, fake_folder, tmp_path):
-    log = str(tmp_path / "log")
-    session(Protocol(LENGTHS, rounds=12, warmup=0), *(fake_folder(n, log=log) for n in "abc"))
-    done = [line.split() for line in open(log).read().splitlines()]
+    log = tmp_path / "log"
+    session(Protocol(LENGTHS, rounds=12, warmup=0), *(fake_folder(n, log=str(log)) for n in "abc"))
+    done = [line.split() for line in log.read_text().splitlines()]
     turns = [name for name, do in done if do == "latency"]
     rounds = ["".join(turns[i : i + 3]) for i in range(0, len(turns), 3)]
     assert all(sorted(one) == ["a", "b", "c"] for one in rounds)

@@ -1,0 +1,69 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from lit_compress.benchmark.report import collect, report
+from lit_compress.benchmark.results import append_rows
+
+from .conftest import make_row, make_teacher
+
+
+def console():
+    return Console(file=io.StringIO(), width=160)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    for name in ("a", "b"):
+        rows = [make_teacher(run=f"runs/{name}"), make_row(run=f"runs/{name}", model=name)]
+        append_rows(tmp_path / "runs" / name / "results.jsonl", rows)
+    return tmp_path / "runs"
+
+
+def test_report_prints_and_writes_table_and_plots(runs, tmp_path):
+    screen = console()
+    written = report([runs], tmp_path / "out", screen)
+    names = ["table.md", "table.csv", "quality_latency.png", "quality_size.png"]
+    assert [path.name for path in written] == names
+    assert all(path.stat().st_size > 200 for path in written)
+    text = screen.file.getvalue()
+    assert text.index("teacher") < text.index("a\n3×384") if "a\n3×384" in text else "3×384" in text
+    assert (tmp_path / "out" / "table.md").read_text().count("| teacher ") == 1
+
+
+def test_without_a_folder_it_only_prints(runs, tmp_path):
+    assert report([runs], None, console()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
+
+
+def test_one_file_reached_twice_is_read_once(runs):
+    once = collect([runs])
+    assert len(once) == 4
+    assert collect([runs, runs / "a", runs / "a" / "results.jsonl"]) == once
+
+
+def test_same_name_in_two_runs_is_told_apart(tmp_path):
+    for name in ("soft", "pkd"):
+        append_rows(tmp_path / name / "results.jsonl", [make_row(run=f"runs/{name}/seed0", model="seed0")])
+    report([tmp_path], tmp_path / "out", console())
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert "| soft/seed0 (3×384) |" in text and "| pkd/seed0 (3×384) |" in text
+
+
+def test_other_machines_get_a_table_of_their_own(runs, tmp_path):
+    append_rows(runs / "c" / "results.jsonl", [make_row(model="c", environment__cpu="Slow CPU")])
+    screen = console()
+    report([runs], tmp_path / "out", screen)
+    assert "2 tables, because their rows come from different machines" in screen.file.getvalue()
+    assert (tmp_path / "out" / "table.md").read_text().count("| --- |") == 2
+
+
+def test_refuses_folders_without_results(tmp_path):
+    with pytest.raises(ValueError, match=r"Expected results\.jsonl in or below .* but there is none"):
+        report([tmp_path])
+
+
+def test_refuses_a_missing_path(tmp_path):
+    with pytest.raises(ValueError, match="nowhere but there is none"):
+        report([tmp_path / "nowhere"])
