@@ -134,6 +134,16 @@ def test_from_config_of_another_family(tmp_path):
     assert describe(narrow).family == "electra" and describe(narrow).num_layers == 1
 
 
+def test_students_of_half_precision_files_are_float32(tmp_path):
+    tiny_bert().half().save_pretrained(tmp_path)
+    for factory in (
+        FromConfig(source=str(tmp_path)),
+        LayerSubset(source=str(tmp_path)),
+        Pretrained(str(tmp_path)),
+    ):
+        assert {p.dtype for p in factory.build(None, 3).parameters()} == {torch.float32}
+
+
 def test_pretrained_is_the_model_itself(tmp_path):
     model = tiny_bert(layers=2)
     model.save_pretrained(tmp_path)
