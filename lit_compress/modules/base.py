@@ -188,12 +188,15 @@ class CompressionModule(pl.LightningModule):
     # -- training ----------------------------------------------------------------------------------
 
     def on_train_start(self) -> None:
-        """Refuse a student that would train without dropout."""
+        """Refuse a student that would train without dropout; hand a resumed loader its place."""
         if self.student is None or not self.student.training:
             raise ValueError(
                 "Expected the student in train mode at the start of fit but it is in eval mode, as from_pretrained "
                 "returns it; call .train() on it before you pass it in."
             )
+        # Asking for estimated_stepping_batches builds the loaders before Lightning has read their state from
+        # the checkpoint, and it then never hands the state over: a resumed fit would start its epoch again.
+        self.trainer.fit_loop._load_combined_loader_states()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Continue the random numbers of the run that is resumed."""

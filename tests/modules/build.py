@@ -45,8 +45,8 @@ def data_module(task: Path, batch_size: int = 8, **kwargs) -> TextClassification
     )
 
 
-def distillation(task: Path, objectives: dict[str, Objective], **kwargs) -> Distillation:
-    kwargs.setdefault("teacher", Teacher(str(task / "teacher"), precision="fp32"))
+def distillation(folder: Path, objectives: dict[str, Objective], **kwargs) -> Distillation:
+    kwargs.setdefault("teacher", Teacher(str(folder / "teacher"), precision="fp32"))
     kwargs.setdefault("student", LayerSubset("every_other", depth=2))
     return Distillation(objectives=objectives, optimizer=AdamW(lr=1e-3), **kwargs)
 

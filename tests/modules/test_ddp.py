@@ -12,10 +12,17 @@ from tests.tiny import tiny_bert
 
 
 def _fit(task, teacher, name, processes, out):
-    command = [sys.executable, "-m", "tests.modules.ddp_worker", *map(str, (task, teacher, name, processes, out))]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.modules.ddp_worker",
+        *map(str, (task, teacher, name, processes, out)),
+    ]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     root = Path(__file__).parents[2]
-    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(
+        command, cwd=root, env=env, capture_output=True, text=True, timeout=240, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(out, weights_only=True)
 
@@ -28,5 +35,6 @@ def test_two_processes_equal_one(name, task, tmp_path):
     one = _fit(task, tmp_path / "teacher", name, 1, tmp_path / "one" / "x.pt")
     two = _fit(task, tmp_path / "teacher", name, 2, tmp_path / "two" / "x.pt")
     assert one.keys() == two.keys()
-    for key, value in one.items():
+    # The softmax does not see a key bias: its gradient is rounding noise, which Adam scales up to full steps.
+    for key, value in ((k, v) for k, v in one.items() if not k.endswith("key.bias")):
         torch.testing.assert_close(two[key], value, rtol=0, atol=1e-5, msg=lambda m, k=key: f"{k}: {m}")

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from lightning.pytorch import Callback
 from torch import nn
 
 from lit_compress.models import LayerSubset, Teacher
@@ -8,7 +9,6 @@ from lit_compress.objectives import HardLabels, SoftTargets, TinyBERTHidden
 from lit_compress.objectives.schedule import Switch
 from tests.modules.build import RECIPES, data_module, distillation, trainer
 from tests.tiny import tiny_bert
-
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -45,9 +45,6 @@ def test_loss_is_the_weighted_sum_by_hand(task, tmp_path):
     )
     seen = {}
 
-    class Record(torch.nn.Module):
-        pass
-
     original = module.training_step
 
     def record(batch, batch_idx):
@@ -73,16 +70,20 @@ def test_tinybert_stages_switch_in_one_run(task, tmp_path):
     logged: list[dict[str, float]] = []
     heads: list[torch.Tensor] = []
 
-    class Watch(__import__("lightning.pytorch").pytorch.Callback):
+    class Watch(Callback):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-            logged.append({k for k in trainer.logged_metrics if k.startswith("train/")})
+            logged.append({k: float(v) for k, v in trainer.logged_metrics.items() if k.startswith("train/")})
             heads.append(pl_module.student.classifier.bias.detach().clone())
 
     trainer(tmp_path, max_epochs=2, callbacks=[Watch()]).fit(module, data_module(task))
     steps = len(logged) // 2
-    assert {"train/embedding", "train/hidden", "train/attention"} <= logged[0]
-    assert "train/prediction" not in logged[0]
-    assert logged[-1] & {"train/hidden", "train/prediction"} == {"train/prediction"}
+    assert {"train/embedding", "train/hidden", "train/attention"} <= logged[0].keys()
+    assert "train/prediction" not in logged[steps - 1]
+    # The trainer keeps showing the last value of a metric that is no longer logged.
+    for key in ("train/embedding", "train/hidden", "train/attention"):
+        assert len({row[key] for row in logged[:steps]}) > 1
+        assert len({row[key] for row in logged[steps:]}) == 1
+    assert len({row["train/prediction"] for row in logged[steps:]}) > 1
     assert torch.equal(heads[0], heads[steps - 1])  # the head's bias waits for its stage
     assert not torch.equal(heads[steps - 1], heads[-1])
 
@@ -101,7 +102,7 @@ def test_projections_are_trained_and_not_in_the_student(task, tmp_path):
     module.trainer = fit
     before = None
 
-    class Watch(__import__("lightning.pytorch").pytorch.Callback):
+    class Watch(Callback):
         def on_train_start(self, trainer, pl_module):
             nonlocal before
             before = {k: v.detach().clone() for k, v in pl_module.objectives.named_parameters()}
@@ -110,8 +111,7 @@ def test_projections_are_trained_and_not_in_the_student(task, tmp_path):
     fit.fit(module, data_module(task))
     after = dict(module.objectives.named_parameters())
     assert before and all(not torch.equal(before[k], after[k]) for k in before)
-    rates = {g["lr"] for g in fit.optimizers[0].param_groups}
-    assert len(rates) == 2
+    assert {g["initial_lr"] for g in fit.optimizers[0].param_groups} == {0.001, 0.01}
     assert not [k for k in module.student.state_dict() if "projection" in k or "objective" in k]
 
 
@@ -167,10 +167,9 @@ def test_accumulation_equals_the_larger_batch(task, tmp_path):
         module = distillation(
             task, RECIPES["distilbert"](), teacher=Teacher(str(task / "teacher"), precision="fp32")
         )
-        module.configure_model  # noqa: B018  (built by fit)
         run = trainer(tmp_path, max_steps=3, accumulate_grad_batches=accumulate)
 
-        class NoDropout(__import__("lightning.pytorch").pytorch.Callback):
+        class NoDropout(Callback):
             def on_train_start(self, trainer, pl_module):
                 for m in pl_module.modules():
                     if isinstance(m, nn.Dropout):
@@ -186,8 +185,9 @@ def test_accumulation_equals_the_larger_batch(task, tmp_path):
         return module.student.state_dict()
 
     whole, halves = fit(16, 1), fit(8, 2)
-    for key in whole:
-        torch.testing.assert_close(whole[key], halves[key], rtol=1e-4, atol=1e-5)
+    # The softmax does not see a key bias: its gradient is rounding noise, which Adam scales up to full steps.
+    for key in (k for k in whole if not k.endswith("key.bias")):
+        torch.testing.assert_close(whole[key], halves[key], rtol=1e-4, atol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
 
 
 def test_refuses_no_objectives(task):
@@ -216,7 +216,9 @@ def test_refuses_a_teacher_with_other_labels(task, tmp_path):
 
 def test_refuses_regression_on_classes(task, tmp_path):
     module = distillation(task, RECIPES["soft"](), task=Regression())
-    with pytest.raises(ValueError, match="task: Classification for the labels of the data but got task: Regression"):
+    with pytest.raises(
+        ValueError, match="task: Classification for the labels of the data but got task: Regression"
+    ):
         trainer(tmp_path, max_steps=1).fit(module, data_module(task))
 
 
@@ -253,7 +255,10 @@ def test_error_names_the_objective_that_does_not_fit(task, tmp_path):
 def test_refuses_a_cache_without_a_data_module(task, tmp_path):
     data = data_module(task)
     module = distillation(
-        task, RECIPES["soft"](), teacher=Teacher(str(task / "teacher"), cache=str(tmp_path / "c")), num_labels=2
+        task,
+        RECIPES["soft"](),
+        teacher=Teacher(str(task / "teacher"), cache=str(tmp_path / "c")),
+        num_labels=2,
     )
     data.prepare_data()
     with pytest.raises(ValueError, match="data module with stable example ids for teacher.cache"):

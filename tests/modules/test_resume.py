@@ -41,7 +41,9 @@ def run(task, folder, name, kill=None, resume=None, cache=None):
     return None
 
 
-@pytest.mark.parametrize(("name", "cached"), [("soft", False), ("soft", True), ("tinybert", False), ("tinybert", True)])
+@pytest.mark.parametrize(
+    ("name", "cached"), [("soft", False), ("soft", True), ("tinybert", False), ("tinybert", True)]
+)
 def test_killed_and_resumed_is_bit_identical(name, cached, task, tmp_path):
     cache = str(tmp_path / "cache") if cached else None
     whole, optimizer = run(task, tmp_path / "whole", name, cache=cache)
