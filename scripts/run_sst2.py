@@ -49,6 +49,7 @@ def command(run: Run, args: argparse.Namespace) -> list[str]:
     words += [
         f"--run_dir={args.runs}/{run.name}",
         f"--seed_everything={run.seed}",
+        f"--data.seed={run.seed}",
         f"--data.source.folder={args.data}",
         "--ckpt_path=auto",
         "--benchmark.at_end=false",
