@@ -2,6 +2,7 @@
 
 Keys: ``seconds`` per token, ``params``, ``do`` (name of a request) with ``then`` (what happens at it:
 ``crash``, ``hang``, ``kill``, ``fail``) after ``rounds`` good ones, and ``log`` (a file for every request).
+Without that file a model takes 1 ms per layer and token.
 """
 
 import json
@@ -22,13 +23,21 @@ def misbehave(then):
     return {"error": "RuntimeError: it did not work"}
 
 
+def behaviour_of(folder):
+    file = folder / "behaviour.json"
+    if file.exists():
+        return json.loads(file.read_text())
+    layers = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
+    return {"name": folder.name, "seconds": 1e-3 * layers}
+
+
 def main():
     behaviour, seen = {}, {}
     for line in sys.stdin:
         request = json.loads(line)
         do = request["do"]
         if do == "load":
-            behaviour = json.loads((Path(request["folder"]) / "behaviour.json").read_text())
+            behaviour = behaviour_of(Path(request["folder"]))
         if "log" in behaviour:
             with Path(behaviour["log"]).open("a") as stream:
                 stream.write(f"{Path(request['folder']).name if do == 'load' else behaviour['name']} {do}\n")
