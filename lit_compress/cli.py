@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
@@ -13,25 +14,23 @@ import lightning.pytorch as pl
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, WandbLogger  # noqa: F401  (named bare in recipes)
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
 # Every public class is imported so that recipes can name it without its path.
-from lit_compress import callbacks, data, models, modules, objectives  # noqa: F401
+from lit_compress import callbacks, data, models, modules, objectives
 from lit_compress.callbacks import Benchmark, ModelFolder
-from lit_compress.errors import explain
+from lit_compress.errors import check_yaml, suggestion, tidy
 
 _CHECKPOINT_NAMES = ("best", "last")
 
 
 class Parser(LightningArgumentParser):
-    """Argument parser that ends its errors with the nearest valid name."""
+    """Argument parser whose errors are one paragraph that ends with the nearest valid name."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print one paragraph and exit with status 2."""
-        keys = [a.dest for a in self._actions if a.dest]
-        raise_for = explain(message, [*keys, *_public_arguments()], _public_classes())
-        text = " ".join(_first_cause(message).split())
-        sys.stderr.write(f"lit-compress: {text} {raise_for}\n".replace("  ", " "))
+        """Print the paragraph and exit with status 2."""
+        hint = suggestion(message, _option_names(), _class_names())
+        sys.stderr.write(f"lit-compress: {tidy(message)} {hint}".rstrip() + "\n")
         sys.exit(2)
 
 
@@ -90,6 +89,10 @@ class CompressCLI(LightningCLI):
         for name in ("num_labels", "label_names"):
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the arguments given; Lightning would warn that they are not those of the process."""
+        self.config = parser.parse_args(args)
+
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration alone: Lightning would let the checkpoint override the command line."""
 
@@ -142,9 +145,9 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         Exit status: 0 done, 1 refused.
     """
-    # datasets and transformers retry for half a minute per file where there is no network.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
+        check_yaml(_config_files(arguments))
         CompressCLI(arguments)
     except (ValueError, FileNotFoundError, ImportError, OSError) as error:
         if os.environ.get("LIT_COMPRESS_TRACEBACK"):
@@ -153,6 +156,16 @@ def run(arguments: Sequence[str]) -> int:
         print(f"lit-compress: {text} (LIT_COMPRESS_TRACEBACK=1 shows where.)", file=sys.stderr)
         return 1
     return 0
+
+
+def _config_files(arguments: Sequence[str]) -> list[str]:
+    files = []
+    for i, word in enumerate(arguments):
+        if word in ("-c", "--config") and i + 1 < len(arguments):
+            files.append(arguments[i + 1])
+        elif word.startswith("--config="):
+            files.append(word.removeprefix("--config="))
+    return files
 
 
 def _recipe_name(config: Namespace) -> str:
@@ -167,7 +180,7 @@ def _recipe_name(config: Namespace) -> str:
     return path.stem if path.stem != "config" else path.resolve().parent.name
 
 
-def _checkpoint_path(given: str | None, run_dir: Path, verb: str) -> str | None:
+def _checkpoint_path(given: str | None, run_dir: Path, verb: str | None) -> str | None:
     """Resolve ``best``, ``last`` and ``auto`` (last if there, else a fresh start) inside the run folder."""
     if given == "auto" and verb == "fit":
         last = run_dir / "checkpoints" / "last.ckpt"
@@ -188,7 +201,9 @@ def _loggers(given: Any, run_dir: Path, config: Namespace) -> Any:
     if given is False:
         return given
     if given in (None, True):
-        given = [Namespace(class_path="lightning.pytorch.loggers.CSVLogger", init_args=Namespace(save_dir=None))]
+        given = [
+            Namespace(class_path="lightning.pytorch.loggers.CSVLogger", init_args=Namespace(save_dir=None))
+        ]
     loggers = given if isinstance(given, list) else [given]
     for logger in loggers:
         init = logger.init_args
@@ -205,29 +220,30 @@ def _loggers(given: Any, run_dir: Path, config: Namespace) -> Any:
     return loggers
 
 
-def _public_classes() -> list[str]:
+def _class_names() -> list[str]:
     packages = (callbacks, data, models, modules, objectives)
-    return sorted({name for package in packages for name in getattr(package, "__all__", [])})
+    return sorted({name for package in packages for name in package.__all__})
 
 
-def _public_arguments() -> list[str]:
-    import inspect
-
-    names: set[str] = set()
+def _option_names() -> list[str]:
+    """Return every name that may stand on the left of a colon in a recipe."""
+    names = {
+        "model",
+        "data",
+        "trainer",
+        "checkpoint",
+        "benchmark",
+        "model_folder",
+        "run_dir",
+        "seed_everything",
+    }
+    names |= {"class_path", "init_args", "dict_kwargs", "ckpt_path"}
+    classes = [pl.Trainer, ModelCheckpoint, CSVLogger, WandbLogger]
     for package in (callbacks, data, models, modules, objectives):
-        for name in getattr(package, "__all__", []):
-            item = getattr(package, name)
-            if inspect.isclass(item):
-                names.update(inspect.signature(item.__init__).parameters)
+        classes += [item for name in package.__all__ if inspect.isclass(item := getattr(package, name))]
+    for item in classes:
+        names |= inspect.signature(item).parameters.keys()
     return sorted(names - {"self", "args", "kwargs"})
-
-
-def _first_cause(message: str) -> str:
-    """Return the part of a nested union dump that names the key and the cause."""
-    lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
-    if len(lines) <= 4:
-        return message
-    return " ".join([lines[0], *lines[-2:]])
 
 
 class _ParseOnly(CompressCLI):
@@ -247,10 +263,8 @@ def validate_recipes(files: Sequence[str]) -> None:
     """Check that the merge of some recipe files parses: keys, types and class names.
 
     Raises:
-        ValueError: A file is missing.
+        ValueError: A file is missing or not YAML.
         SystemExit: The configuration does not parse; the message has been printed.
     """
-    for file in files:
-        if not Path(file).is_file():
-            raise ValueError(f"Expected a recipe file at {file} but there is none; see lit-compress recipes ls.")
+    check_yaml(files)
     _ParseOnly(["fit", *(f"--config={file}" for file in files)])

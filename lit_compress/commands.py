@@ -88,12 +88,18 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
 
     verb = _add(verbs, "report", report)
-    verb.add_argument("runs", nargs="+", help="run folders, or folders above them; every results.jsonl is read")
-    verb.add_argument("--out", default="report", help="folder for table.md, table.csv and the plots (%(default)s)")
+    verb.add_argument(
+        "runs", nargs="+", help="run folders, or folders above them; every results.jsonl is read"
+    )
+    verb.add_argument(
+        "--out", default="report", help="folder for table.md, table.csv and the plots (%(default)s)"
+    )
 
     verb = _add(verbs, "benchmark", benchmark)
     verb.add_argument("folder", help="model folder, as fit leaves it in <run>/model")
-    verb.add_argument("--against", help="baseline: model folder, hub name or package:NAME; usually the teacher")
+    verb.add_argument(
+        "--against", help="baseline: model folder, hub name or package:NAME; usually the teacher"
+    )
     verb.add_argument("--out", help="results.jsonl to append the rows to; only printed where not given")
     verb.add_argument("--threads", type=int, default=1, help="CPU threads of each model (%(default)s)")
     verb.add_argument("--rounds", type=int, default=10, help="rounds that count (%(default)s)")
@@ -106,7 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     action.add_argument("name", help="name of the recipe, such as distil/pkd_skip")
     action.add_argument("target", help="the new file; an existing one is not touched")
     action = _add(actions, "validate", recipes_validate)
-    action.add_argument("files", nargs="+", help="YAML files; several are merged from left to right with --merge")
+    action.add_argument(
+        "files", nargs="+", help="YAML files; several are merged from left to right with --merge"
+    )
     action.add_argument("--merge", action="store_true", help="check all files as one merged configuration")
     return parser
 

@@ -5,34 +5,76 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
-_PATTERNS = (
-    # (pattern, group of the wrong word, what kind of word is meant)
-    (re.compile(r"Option '([\w.]+)' is not accepted"), "key"),
-    (re.compile(r"Key '([\w.]+)' is not expected"), "key"),
-    (re.compile(r"Group '([\w.]+)' does not accept nested key '([\w.]+)'"), "key"),
-    (re.compile(r"[Uu]nrecognized arguments: --([\w.]+)"), "key"),
-    (re.compile(r"No action for key \"?'?([\w.]+)"), "key"),
-    (re.compile(r"Expected a dot import path string: (\w+)"), "class"),
-    (re.compile(r"Import path (\w+) does not correspond"), "class"),
+import yaml
+
+_WRONG_KEY = (
+    re.compile(r"Option '([\w.]+)' is not accepted"),
+    re.compile(r"does not accept (?:nested key|option) '([\w.]+)'"),
+    re.compile(r"Key '([\w.]+)' is not expected"),
+    re.compile(r"[Uu]nrecognized arguments: --([\w.]+)"),
 )
+_WRONG_CLASS = (
+    re.compile(r"Expected a dot import path string: (\w+)"),
+    re.compile(r"Import path (\w+) does not correspond"),
+)
+_UNION = re.compile(
+    r"(?P<head>Parser key \"[\w.]+\"):.*Subtypes: \[(?P<types>.*?)\]\n.*Given value: (?P<value>.*)", re.DOTALL
+)
+_CLASS = re.compile(r"<class '(?:[\w]+\.)*(\w+)'>")
 
 
-def explain(message: str, keys: Iterable[str], classes: Iterable[str]) -> str:
-    """Return a suggestion for the wrong word in a parser message, or an empty string.
+def tidy(message: str) -> str:
+    """Return a parser message as one paragraph; a dump of all subtypes becomes expected and got."""
+    union = _UNION.search(message)
+    if union is None:
+        return " ".join(message.split())
+    names = ["null" if name == "NoneType" else name for name in _CLASS.findall(union["types"])]
+    return f"{union['head']}: expected {' or '.join(names)} but got {' '.join(union['value'].split())}."
+
+
+def suggestion(message: str, keys: Iterable[str], classes: Iterable[str]) -> str:
+    """Return ``Did you mean …?`` for the wrong word in a parser message, or an empty string.
 
     Args:
         message: What the parser said.
-        keys: Full names of the accepted options, such as ``model.init_args.teacher``.
+        keys: Names of the accepted options; only the part behind the last dot counts.
         classes: Names of the classes that may be written as a ``class_path``.
     """
-    for pattern, kind in _PATTERNS:
-        found = pattern.search(message)
-        if not found:
-            continue
-        word = found.groups()[-1].split(".")[-1]
-        names = set(classes) if kind == "class" else {k.split(".")[-1] for k in keys}
-        near = difflib.get_close_matches(word, sorted(names), n=1, cutoff=0.6)
-        if near and near[0] != word:
-            return f"Did you mean '{near[0]}' instead of '{word}'?"
+    for patterns, names in ((_WRONG_KEY, {key.split(".")[-1] for key in keys}), (_WRONG_CLASS, set(classes))):
+        for found in (pattern.search(message) for pattern in patterns):
+            hint = _nearest(found[1], names) if found else ""
+            if hint:
+                return hint
     return ""
+
+
+def _nearest(wrong: str, names: set[str]) -> str:
+    # A wrong group, such as modell.x, is the first part that is not a known name.
+    parts = wrong.split(".")
+    word = next((part for part in parts if part not in names), parts[-1])
+    near = difflib.get_close_matches(word, sorted(names), n=1, cutoff=0.6)
+    return f"Did you mean '{near[0]}' instead of '{word}'?" if near else ""
+
+
+def check_yaml(files: Iterable[str]) -> None:
+    """Refuse files that are missing or not YAML, by name: the parser does not say which one it was.
+
+    Raises:
+        ValueError: A file cannot be read; the message names it, and the line.
+    """
+    for file in files:
+        path = Path(file)
+        if not path.is_file():
+            raise ValueError(
+                f"Expected a recipe file at {file} but there is none; see lit-compress recipes ls."
+            )
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"Expected YAML in {file} but it does not parse: {error}; correct that line."
+            ) from error
+        if not isinstance(content, dict):
+            raise ValueError(f"Expected keys such as model, data and trainer in {file} but it holds none.")

@@ -32,7 +32,9 @@ def recipe_folder() -> Path:
     for folder in (package / "_recipes", package.parent / "recipes"):
         if folder.is_dir():
             return folder
-    raise FileNotFoundError(f"Expected the recipes in {package / '_recipes'}; the installation is incomplete.")
+    raise FileNotFoundError(
+        f"Expected the recipes in {package / '_recipes'}; the installation is incomplete."
+    )
 
 
 def read_card(path: Path) -> tuple[str, dict[str, str]]:
@@ -58,7 +60,9 @@ def read_card(path: Path) -> tuple[str, dict[str, str]]:
             card[key] = f"{card.get(key, '')} {line.strip()}".strip()
     missing = [k for k in CARD_KEYS if k not in card]
     if missing:
-        raise ValueError(f"Expected the card of {path} to have {', '.join(CARD_KEYS)} but {missing[0]} is missing.")
+        raise ValueError(
+            f"Expected the card of {path} to have {', '.join(CARD_KEYS)} but {missing[0]} is missing."
+        )
     return block[0], card
 
 
@@ -83,7 +87,9 @@ def copy_recipe(name: str, target: Path) -> Path:
     if name not in recipes:
         near = difflib.get_close_matches(name, recipes, n=1, cutoff=0.5)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise ValueError(f"Expected the name of a recipe but got '{name}'.{hint} See lit-compress recipes ls.")
+        raise ValueError(
+            f"Expected the name of a recipe but got '{name}'.{hint} See lit-compress recipes ls."
+        )
     if target.is_dir():
         target = target / f"{Path(name).name}.yaml"
     if target.exists():

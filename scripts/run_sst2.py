@@ -16,7 +16,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-RECIPES = ("finetune_baseline", "soft_targets", "distilbert_task", "pkd_skip", "tinybert_task", "minilm", "pkd_last")
+RECIPES = (
+    "finetune_baseline",
+    "soft_targets",
+    "distilbert_task",
+    "pkd_skip",
+    "tinybert_task",
+    "minilm",
+    "pkd_last",
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,10 @@ def command(run: Run, args: argparse.Namespace) -> list[str]:
     if run.recipe == "finetune_baseline":
         words += [f"--model.baseline={teacher}", f"--model.student.source={teacher}"]
     else:
-        words += [f"--model.teacher.model={teacher}", f"--model.teacher.cache={args.runs}/cache/{run.recipe}-{run.depth}L"]
+        words += [
+            f"--model.teacher.model={teacher}",
+            f"--model.teacher.cache={args.runs}/cache/{run.recipe}-{run.depth}L",
+        ]
     return words + args.extra
 
 
@@ -79,7 +90,13 @@ def execute(run: Run, args: argparse.Namespace) -> bool:
         words = command(run, args)
         fit = subprocess.run([*python, "fit", *words], stdout=stream, stderr=subprocess.STDOUT, check=False)
         if fit.returncode == 0:
-            test = [*python, "test", f"--config={folder}/config.yaml", "--ckpt_path=best", "--trainer.precision=32-true"]
+            test = [
+                *python,
+                "test",
+                f"--config={folder}/config.yaml",
+                "--ckpt_path=best",
+                "--trainer.precision=32-true",
+            ]
             fit = subprocess.run(test, stdout=stream, stderr=subprocess.STDOUT, check=False)
     state = "done" if fit.returncode == 0 else f"FAILED (see {log})"
     print(f"{run.name}: {state} in {time.time() - started:.0f} s", flush=True)
@@ -87,7 +104,9 @@ def execute(run: Run, args: argparse.Namespace) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", required=True, help="folder with train.tsv, dev.tsv, test.tsv")
     parser.add_argument("--runs", default="runs/sst2_sentences", help="where the run folders go")
     parser.add_argument("--only", default=",".join(("teacher", *RECIPES)), help="recipes, comma-separated")
@@ -95,7 +114,9 @@ def main() -> int:
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True, help="bf16 overlay")
     parser.add_argument("extra", nargs="*", help="further arguments of lit-compress fit, after --")
     args = parser.parse_args()
-    depths = {int(d): [int(s) for s in seeds.split(",")] for d, seeds in (x.split(":") for x in args.depths.split())}
+    depths = {
+        int(d): [int(s) for s in seeds.split(",")] for d, seeds in (x.split(":") for x in args.depths.split())
+    }
     results = [execute(run, args) for run in plan(args.only.split(","), depths)]
     return 0 if all(results) else 1
 

@@ -50,7 +50,11 @@ class ModelFolder(pl.Callback):
                 f"Expected a module with a transformers model as 'student' but {type(pl_module).__name__} has "
                 f"{type(student).__name__}; leave the ModelFolder callback out."
             )
-        model = student_from_checkpoint(student, checkpoint) if checkpoint else copy.deepcopy(student).cpu().eval()
+        model = (
+            student_from_checkpoint(student, checkpoint)
+            if checkpoint
+            else copy.deepcopy(student).cpu().eval()
+        )
         facts = run_facts(trainer, pl_module, checkpoint)
         data = getattr(trainer, "datamodule", None)
         save_folder(path, model, getattr(data, "tokenizer_object", None), facts, model_card(facts))

@@ -58,7 +58,9 @@ class Distillation(CompressionModule):
         super().__init__(student, task, optimizer, schedule, num_labels, label_names, method, recipe)
         self.save_hyperparameters(ignore=unsaveable_arguments(arguments))
         if not objectives:
-            raise ValueError("Expected at least one objective but got none; add e.g. soft: {class_path: SoftTargets}.")
+            raise ValueError(
+                "Expected at least one objective but got none; add e.g. soft: {class_path: SoftTargets}."
+            )
         if "loss" in objectives:
             raise ValueError("Expected another name than 'loss' for an objective; train/loss is their sum.")
         self.objectives = nn.ModuleDict(objectives)
@@ -159,7 +161,9 @@ class Distillation(CompressionModule):
         active = self._advance(batch_idx)
         student = run_model(self.student, model_inputs(self.student, batch), self._capture("student", active))
         needs_teacher = any(o.needs_teacher for n, o in self._objectives() if n in active)
-        teacher = self._teacher.outputs(batch, self._capture("teacher", active)) if needs_teacher else Outputs()
+        teacher = (
+            self._teacher.outputs(batch, self._capture("teacher", active)) if needs_teacher else Outputs()
+        )
         total = self._touch_idle(student, active)
         for name, objective in self._objectives():
             if name in active:

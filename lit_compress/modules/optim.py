@@ -36,21 +36,26 @@ class AdamW(OptimizerFactory):
     """
 
     def __init__(
-        self, lr: float = 5e-5, weight_decay: float = 0.01, betas: list[float] | None = None, eps: float = 1e-8
+        self,
+        lr: float = 5e-5,
+        weight_decay: float = 0.01,
+        betas: list[float] | None = None,
+        eps: float = 1e-8,
     ) -> None:
         if lr <= 0:
             raise ValueError(f"Expected optimizer lr > 0 but got {lr}.")
         if weight_decay < 0:
             raise ValueError(f"Expected optimizer weight_decay >= 0 but got {weight_decay}.")
         self.lr, self.weight_decay, self.eps = lr, weight_decay, eps
-        self.betas = tuple(betas) if betas else (0.9, 0.999)
+        first, second = betas or (0.9, 0.999)
+        self.betas = (first, second)
 
     def build(self, groups: list[dict[str, Any]]) -> Optimizer:
         """Return the optimizer over ready parameter groups."""
         optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
         # Fused optimizers offer to unscale float16 gradients themselves, and Lightning then refuses to clip,
         # in bfloat16 too. Declining the offer leaves unscaling to the scaler, before clipping.
-        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        optimizer._step_supports_amp_scaling = False
         return optimizer
 
 
@@ -68,7 +73,9 @@ class LRSchedule:
             raise ValueError(f"Expected schedule warmup in [0, 1) (a share of the steps) but got {warmup}.")
         restarts = list(restart_at or [])
         if restarts != sorted(set(restarts)) or any(not 0.0 < r < 1.0 for r in restarts):
-            raise ValueError(f"Expected increasing fractions between 0 and 1 in restart_at but got {restart_at}.")
+            raise ValueError(
+                f"Expected increasing fractions between 0 and 1 in restart_at but got {restart_at}."
+            )
         self.warmup, self.restart_at = warmup, restarts
 
     def multiplier(self, step: int, total_steps: int) -> float:

@@ -78,7 +78,7 @@ class Regression(Task):
                 f"Expected num_labels=1 for regression but got {num_labels}; use task: Classification for classes."
             )
         return MetricCollection(
-            {"pearson": _Pearson(), "spearman": _Spearman(), "mse": _MSE()}, compute_groups=False
+            {"pearson": _Pearson(), "spearman": _Spearman(), "mse": _SquaredError()}, compute_groups=False
         )
 
 
@@ -107,6 +107,6 @@ class _Spearman(SpearmanCorrCoef):
         super().update(preds.float().squeeze(-1), target.float())
 
 
-class _MSE(MeanSquaredError):
+class _SquaredError(MeanSquaredError):
     def update(self, preds: Tensor, target: Tensor) -> None:
         super().update(preds.float().squeeze(-1), target.float())

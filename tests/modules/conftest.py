@@ -17,7 +17,7 @@ def write_texts(path: Path, rows: int, seed: int) -> None:
     neutral = [w for w in WORDS if w not in GOOD + BAD]
     for _ in range(rows):
         label = draw.randrange(2)
-        words = draw.choices(neutral, k=draw.randint(2, 12)) + [draw.choice(BAD if label == 0 else GOOD)]
+        words = [*draw.choices(neutral, k=draw.randint(2, 12)), draw.choice(BAD if label == 0 else GOOD)]
         draw.shuffle(words)
         lines.append(f"{' '.join(words)}\t{label}")
     path.write_text("\n".join(lines) + "\n")

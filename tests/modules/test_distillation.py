@@ -187,7 +187,9 @@ def test_accumulation_equals_the_larger_batch(task, tmp_path):
     whole, halves = fit(16, 1), fit(8, 2)
     # The softmax does not see a key bias: its gradient is rounding noise, which Adam scales up to full steps.
     for key in (k for k in whole if not k.endswith("key.bias")):
-        torch.testing.assert_close(whole[key], halves[key], rtol=1e-4, atol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
+        torch.testing.assert_close(
+            whole[key], halves[key], rtol=1e-4, atol=1e-5, msg=lambda m, k=key: f"{k}: {m}"
+        )
 
 
 def test_refuses_no_objectives(task):
