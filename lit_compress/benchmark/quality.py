@@ -51,6 +51,9 @@ def evaluate(
             f"{folder} has {model.config.num_labels}; give a model that was fine-tuned on it."
         )
     metrics: MetricCollection = task.metrics(datamodule.num_labels).to(device)
+    for metric in metrics.values():
+        # One process evaluates; the others of a distributed run would not answer.
+        metric.distributed_available_fn = lambda: False
     prefix = "teacher_" if side == "teacher" else ""
     rows = 0
     for batch in datamodule.sequential_dataloader(split, batch_size):

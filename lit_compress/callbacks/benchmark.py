@@ -119,7 +119,8 @@ class Benchmark(pl.Callback):
             figures = self._measure_now(trainer, pl_module) if trainer.is_global_zero else {}
             self._take(trainer.strategy.broadcast(figures))
             self._last_epoch = epoch
-        pl_module.log_dict(self._last_figures)
+        # All processes log the same numbers; the mean over them says so to Lightning.
+        pl_module.log_dict(self._last_figures, sync_dist=trainer.world_size > 1)
 
     def _measure_now(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         started = time.monotonic()
@@ -206,8 +207,8 @@ class Benchmark(pl.Callback):
         baseline = self._baseline(pl_module, data, {subject.name for subject in subjects})
         rank_zero_info(
             f"Benchmark: measuring {', '.join(c.name for c in candidates)}"
-            f"{f' beside {baseline.name}' if baseline else ', without a baseline'}; this takes about "
-            f"{self.max_seconds:g} s at most."
+            f"{f' beside {baseline.name}' if baseline else ', without a baseline'}, "
+            f"for {self.max_seconds:g} s per device or {self.rounds} rounds."
         )
         if torch.cuda.is_available():
             # What the allocator holds back from training is missing to the workers.

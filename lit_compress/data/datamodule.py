@@ -191,11 +191,14 @@ class TextClassificationDataModule(LightningDataModule):
     def sequential_dataloader(self, split: str, batch_size: int) -> DataLoader:
         """Return every row of a split exactly once, from short to long.
 
+        Also in a run of several processes: its readers (teacher cache, benchmark) work in one of them.
+
         Args:
             split: ``train``, ``validation`` or ``test``.
             batch_size: Rows per batch.
         """
-        return self._every(split, by_length(self.lengths(split)), batch_size, labelled=True)
+        sampler = EverySampler(by_length(self.lengths(split)), batch_size, num_replicas=1, rank=0)
+        return DataLoader(self._dataset(split, labelled=True), sampler=sampler, **self._options(batch_size))
 
     def _evaluation(self, split: str) -> DataLoader:
         order = by_length_shuffled(self.lengths(split), self.eval_batch_size)

@@ -75,6 +75,12 @@ def test_half_precision_weights_are_evaluated_in_float32(tmp_path):
     assert 0 <= evaluate(str(tmp_path / "half"), Data(), "validation", Classification())["value"] <= 1
 
 
+def test_one_process_of_many_evaluates_alone(folder, monkeypatch):
+    # A metric that asked the other processes would wait for them, or fail here where there are none.
+    monkeypatch.setattr("torchmetrics.metric.jit_distributed_available", lambda: True)
+    assert evaluate(folder, Data(), "validation", Classification())["n"] == 8
+
+
 def test_refuses_a_model_of_another_task(folder):
     with pytest.raises(
         ValueError, match=r"Expected a model with 2 outputs, as the data has labels, but .* has 3"

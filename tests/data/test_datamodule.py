@@ -143,6 +143,15 @@ def test_evaluation_sees_every_row_once(make, rows):
     assert sorted(ids_of(sequential)) == list(range(53))
 
 
+def test_sequential_loader_gives_every_row_to_one_process_of_many(make, rows, monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 0)
+    data = make(train=rows, validation=rows[:31], batch_size=4)
+    assert sorted(ids_of(data.sequential_dataloader("train", 7))) == list(range(53))
+    assert len(ids_of(data.val_dataloader())) == 16
+
+
 def test_predictions_come_in_source_order_without_labels(make, rows):
     hidden = [{"text": row["text"], "label": -1} for row in rows]
     loader = make(train=rows, test=hidden, batch_size=4).predict_dataloader()
