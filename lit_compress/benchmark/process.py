@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -59,13 +59,14 @@ class WorkerProcess:
     Args:
         device: ``"cpu"`` or ``"cuda"``.
         threads: CPU threads.
+        command: Command line of a process that answers in the same way; the benchmark's worker where ``None``.
     """
 
-    def __init__(self, device: str, threads: int) -> None:
+    def __init__(self, device: str, threads: int, command: Sequence[str] | None = None) -> None:
         # A file, not a pipe: nobody has to drain it while the worker writes warnings.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
-            worker_command(),
+            list(command or worker_command()),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,

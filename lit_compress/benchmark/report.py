@@ -10,10 +10,7 @@ from rich.console import Console
 from lit_compress.benchmark.groups import Group, Row, group_rows
 from lit_compress.benchmark.plots import draw_plots, require_matplotlib
 from lit_compress.benchmark.results import FILE_NAME, read_results
-from lit_compress.benchmark.table import comma_separated, markdown, rich_table
-
-# Narrower than this a table folds into a column of fragments; a log file has room.
-_LOG_WIDTH = 150
+from lit_compress.benchmark.table import comma_separated, markdown, print_group
 
 
 def report(
@@ -87,10 +84,8 @@ def distinct_names(rows: list[Row]) -> list[Row]:
 def print_groups(groups: list[Group], console: Console | None = None) -> None:
     """Print one table per group."""
     console = console or Console()
-    if not console.is_terminal and console.width < _LOG_WIDTH:
-        console = Console(file=console.file, width=_LOG_WIDTH)
     for group in groups:
-        console.print(rich_table(group))
+        print_group(group, console)
     if len(groups) > 1:
         console.print(
             f"{len(groups)} tables, because their rows come from different machines, libraries, protocols or "

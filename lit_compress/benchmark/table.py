@@ -8,9 +8,11 @@ import textwrap
 from collections.abc import Sequence
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from lit_compress.benchmark.columns import all_columns, columns_of
+from lit_compress.benchmark.columns import FIXED, Column, all_columns, columns_of
 from lit_compress.benchmark.groups import Group, Row
 
 EXPLANATION = (
@@ -18,7 +20,7 @@ EXPLANATION = (
     "with the range of the middle 80 % of the rounds; RAM is the process's peak above what its imports take."
 )
 # Widths in the terminal: headings fold, numbers never do, names fold last of all.
-_HEADING_WIDTH = 10
+_HEADING_WIDTH = 5
 _TEXT_WIDTH = 12
 # What a CSV file has besides the columns of the table.
 _FACTS = ("params", "role", "recipe", "run", "seed", "checkpoint")
@@ -29,24 +31,31 @@ def failures(rows: Sequence[Row]) -> list[str]:
     return [f"{row['model']} failed: {row['error']}" for row in rows if row.get("error")]
 
 
-def rich_table(group: Group) -> Table:
-    """Return the table for the terminal."""
-    table = Table(
-        caption="\n".join([group.title, *failures(group.rows)]), box=box.SIMPLE, caption_justify="left"
-    )
+def print_group(group: Group, console: Console) -> None:
+    """Print the table of a group, as two tables one below the other where the terminal is narrow."""
     columns = columns_of(group.rows)
-    for column in columns:
+    parts = [columns]
+    unlimited = console.options.update(width=10_000)
+    if console.measure(_rich_table(group, columns), options=unlimited).minimum > console.width:
+        parts = [columns[:FIXED], [columns[0], *columns[FIXED:]]]
+    for part in parts:
+        console.print(_rich_table(group, part))
+    for note in failures(group.rows):
+        console.print(note, style="red", markup=False)
+    console.print(group.title, style="dim", markup=False)
+
+
+def _rich_table(group: Group, columns: Sequence[Column]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    cells = [[_narrow(column.cell(row)) for column in columns] for row in group.rows]
+    for index, column in enumerate(columns):
         text = column.key in ("model", "method")
-        table.add_column(
-            textwrap.fill(column.title, _HEADING_WIDTH),
-            justify="left" if text else "right",
-            overflow="fold",
-            no_wrap=not text,
-            min_width=_TEXT_WIDTH if text else None,
-        )
-    for row in group.rows:
-        cells = [_narrow(column.cell(row)) for column in columns]
-        table.add_row(*cells, style="bold" if row["role"] == "teacher" else None)
+        heading = textwrap.fill(column.title, _HEADING_WIDTH, break_long_words=False)
+        lines = [line for cell in [heading, *(row[index] for row in cells)] for line in cell.splitlines()]
+        width = _TEXT_WIDTH if text else max(map(len, lines))
+        table.add_column(heading, justify="left" if text else "right", overflow="fold", min_width=width)
+    for row, texts in zip(group.rows, cells, strict=True):
+        table.add_row(*map(Text, texts), style="bold" if row["role"] == "teacher" else None)
     return table
 
 

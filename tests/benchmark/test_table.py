@@ -1,11 +1,12 @@
 import csv
 import io
 
+import pytest
 from rich.console import Console
 
 from lit_compress.benchmark.columns import columns_of
 from lit_compress.benchmark.groups import group_rows
-from lit_compress.benchmark.table import comma_separated, markdown, rich_table
+from lit_compress.benchmark.table import comma_separated, markdown, print_group
 
 from .conftest import make_row, make_teacher
 
@@ -78,11 +79,16 @@ def test_csv_reads_back_with_raw_numbers():
     assert student["group"] == teacher["group"] != ""
 
 
-def test_terminal_table_shows_every_figure_whole():
-    console = Console(width=150, file=io.StringIO())
-    (group,) = group_rows([make_teacher(), make_row(model="a_long_name-3L-seed0")])
-    console.print(rich_table(group))
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_terminal_table_shows_every_figure_whole(width):
+    console = Console(width=width, file=io.StringIO())
+    broken = make_row(model="broken", cpu=None, ratio={}, error="cpu: it [died]")
+    (group,) = group_rows([make_teacher(), make_row(model="long_[name]-3L"), broken])
+    print_group(group, console)
     text = console.file.getvalue()
-    for figure in ("4.00", "p90 6.00", "150.0", "0.8600", "1.25–2.50", "98.0 %", "a_long_name", "Fast CPU"):
+    for figure in ("4.00", "p90 6.00", "150.0", "0.8600", "1.25–2.50", "98.0 %", "long_[name]", "Fast CPU"):
         assert figure in text
-    assert "…" not in text
+    assert "broken failed: cpu: it [died]" in text
+    assert "…" not in text and max(map(len, text.splitlines())) <= width
+    # In a narrow terminal the ratios come in a second table with the names again.
+    assert text.count("soft targets") == 2 and text.count("long_[name]") == (2 if width < 120 else 1)
