@@ -183,6 +183,7 @@ def _set_limits(axes: Any, cloud: _Cloud) -> None:
     costs, values = cloud.costs, cloud.values
     if max(costs) > 8 * min(costs):
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlim(min(costs) / 1.6, max(costs) * 1.6)
     else:
         axes.set_xlim(0, max(costs) * 1.15)
