@@ -19,17 +19,32 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 # Every public class is imported so that recipes can name it without its path.
 from lit_compress import callbacks, data, models, modules, objectives
 from lit_compress.callbacks import Benchmark, ModelFolder
+from lit_compress.callbacks.checkpoint import BestAndLast
 from lit_compress.errors import check_yaml, suggestion, tidy
 
 _CHECKPOINT_NAMES = ("best", "last")
+_SECTIONS = (
+    "model",
+    "data",
+    "trainer",
+    "checkpoint",
+    "benchmark",
+    "model_folder",
+    "run_dir",
+    "seed_everything",
+)
 
 
 class Parser(LightningArgumentParser):
     """Argument parser whose errors are one paragraph that ends with the nearest valid name."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # An abbreviated option is a typo that happens to be a prefix.
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the paragraph and exit with status 2."""
-        hint = suggestion(message, _option_names(), _class_names())
+        hint = suggestion(message, _SECTIONS, _option_names(), _class_names())
         sys.stderr.write(f"lit-compress: {tidy(message)} {hint}".rstrip() + "\n")
         sys.exit(2)
 
@@ -45,7 +60,10 @@ class RunConfig(SaveConfigCallback):
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / "config.yaml.partial"
-        partial.write_text(self.parser.dump(self.config, skip_none=False, skip_check=True))
+        # Whoever takes this configuration begins a fit of their own, also where this one was resumed.
+        config = self.config.clone()
+        config.pop("ckpt_path", None)
+        partial.write_text(self.parser.dump(config, skip_none=False, skip_check=True))
         partial.replace(folder / "config.yaml")
 
 
@@ -73,7 +91,7 @@ class CompressCLI(LightningCLI):
             default=None,
             help="Folder of everything the run leaves behind; runs/<recipe> where not given.",
         )
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(BestAndLast, "checkpoint")
         parser.set_defaults(
             {
                 "checkpoint.filename": "best",
@@ -143,7 +161,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one trainer verb and turn expected failures into one paragraph.
 
     Returns:
-        Exit status: 0 done, 1 refused.
+        Exit status: 0 done, 1 refused, 130 interrupted before the first step.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
@@ -155,6 +173,10 @@ def run(arguments: Sequence[str]) -> int:
         text = " ".join(str(error).split())
         print(f"lit-compress: {text} (LIT_COMPRESS_TRACEBACK=1 shows where.)", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        # During fit Lightning catches it, saves last.ckpt and exits with status 1; here nothing has run yet.
+        print("lit-compress: interrupted before the first step; there is nothing to resume.", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -187,6 +209,10 @@ def _checkpoint_path(given: str | None, run_dir: Path, verb: str | None) -> str 
         return str(last) if last.is_file() else None
     if given is None:
         return None
+    if given == "auto":
+        raise ValueError(
+            f"Expected ckpt_path best, last or a file for {verb} but got auto, which is for fit."
+        )
     path = run_dir / "checkpoints" / f"{given}.ckpt" if given in _CHECKPOINT_NAMES else Path(given)
     if not path.is_file():
         raise ValueError(
@@ -227,17 +253,7 @@ def _class_names() -> list[str]:
 
 def _option_names() -> list[str]:
     """Return every name that may stand on the left of a colon in a recipe."""
-    names = {
-        "model",
-        "data",
-        "trainer",
-        "checkpoint",
-        "benchmark",
-        "model_folder",
-        "run_dir",
-        "seed_everything",
-    }
-    names |= {"class_path", "init_args", "dict_kwargs", "ckpt_path"}
+    names = {*_SECTIONS, "class_path", "init_args", "dict_kwargs", "ckpt_path"}
     classes = [pl.Trainer, ModelCheckpoint, CSVLogger, WandbLogger]
     for package in (callbacks, data, models, modules, objectives):
         classes += [item for name in package.__all__ if inspect.isclass(item := getattr(package, name))]

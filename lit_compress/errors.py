@@ -19,41 +19,60 @@ _WRONG_CLASS = (
     re.compile(r"Expected a dot import path string: (\w+)"),
     re.compile(r"Import path (\w+) does not correspond"),
 )
+_NO_RECIPE = re.compile(r"arguments are required: \w+\.(data|model)")
 _UNION = re.compile(
     r"(?P<head>Parser key \"[\w.]+\"):.*Subtypes: \[(?P<types>.*?)\]\n.*Given value: (?P<value>.*)", re.DOTALL
+)
+_ABSTRACT = re.compile(
+    r"(?P<head>Parser key \"[\w.]+\"):.*Expected an instantiatable class, but [\w.]*\b(?P<base>\w+) is abstract",
+    re.DOTALL,
 )
 _CLASS = re.compile(r"<class '(?:[\w]+\.)*(\w+)'>")
 
 
 def tidy(message: str) -> str:
     """Return a parser message as one paragraph; a dump of all subtypes becomes expected and got."""
+    abstract = _ABSTRACT.search(message)
+    if abstract is not None:
+        return (
+            f"{abstract['head']}: expected the class of the {abstract['base']} before its arguments but got only "
+            "arguments; correct the name, or give its class_path first."
+        )
     union = _UNION.search(message)
     if union is None:
-        return " ".join(message.split())
+        text = " ".join(message.split()).rstrip(".")
+        advice = (
+            "; give a recipe with --config, see lit-compress recipes ls" if _NO_RECIPE.search(text) else ""
+        )
+        return f"{text}{advice}."
     names = ["null" if name == "NoneType" else name for name in _CLASS.findall(union["types"])]
     return f"{union['head']}: expected {' or '.join(names)} but got {' '.join(union['value'].split())}."
 
 
-def suggestion(message: str, keys: Iterable[str], classes: Iterable[str]) -> str:
+def suggestion(message: str, sections: Iterable[str], keys: Iterable[str], classes: Iterable[str]) -> str:
     """Return ``Did you mean …?`` for the wrong word in a parser message, or an empty string.
 
     Args:
         message: What the parser said.
+        sections: Names of the top level; they are what the first of several words most likely means.
         keys: Names of the accepted options; only the part behind the last dot counts.
         classes: Names of the classes that may be written as a ``class_path``.
     """
-    for patterns, names in ((_WRONG_KEY, {key.split(".")[-1] for key in keys}), (_WRONG_CLASS, set(classes))):
-        for found in (pattern.search(message) for pattern in patterns):
-            hint = _nearest(found[1], names) if found else ""
+    known = {key.split(".")[-1] for key in keys} | set(sections)
+    for pattern in _WRONG_KEY:
+        for found in pattern.finditer(message):
+            # A wrong group, such as modell.x, is the first part that is not a known name.
+            parts = found[1].split(".")
+            word = next((part for part in parts if part not in known), parts[-1])
+            first = set(sections) if word == parts[0] and len(parts) > 1 else set()
+            hint = _nearest(word, first) or _nearest(word, known)
             if hint:
                 return hint
-    return ""
+    wrong = next((found[1] for pattern in _WRONG_CLASS if (found := pattern.search(message))), None)
+    return _nearest(wrong, set(classes)) if wrong else ""
 
 
-def _nearest(wrong: str, names: set[str]) -> str:
-    # A wrong group, such as modell.x, is the first part that is not a known name.
-    parts = wrong.split(".")
-    word = next((part for part in parts if part not in names), parts[-1])
+def _nearest(word: str, names: set[str]) -> str:
     near = difflib.get_close_matches(word, sorted(names), n=1, cutoff=0.6)
     return f"Did you mean '{near[0]}' instead of '{word}'?" if near else ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -17,9 +18,10 @@ from lit_compress.models.names import resolve_model
 TeacherLoader = Callable[[], PreTrainedModel]
 
 
-class StudentFactory:
+class StudentFactory(ABC):
     """Builds a student in train mode with float32 weights."""
 
+    @abstractmethod
     def build(
         self,
         teacher: TeacherLoader | None,
@@ -41,7 +43,6 @@ class StudentFactory:
         Raises:
             ValueError: The student cannot be built from this teacher.
         """
-        raise NotImplementedError
 
 
 class LayerSubset(StudentFactory):

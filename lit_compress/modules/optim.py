@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,15 +13,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 
-class OptimizerFactory:
+class OptimizerFactory(ABC):
     """Builds an optimizer once the parameters exist (after callbacks changed the network)."""
 
     lr: float
     weight_decay: float
 
+    @abstractmethod
     def build(self, groups: list[dict[str, Any]]) -> Optimizer:
         """Return the optimizer over ready parameter groups."""
-        raise NotImplementedError
 
 
 class AdamW(OptimizerFactory):
@@ -59,7 +60,7 @@ class AdamW(OptimizerFactory):
         return optimizer
 
 
-class LRSchedule:
+class LRSchedule(ABC):
     """Learning-rate multiplier per optimizer step, with linear warm-up.
 
     Args:
@@ -89,8 +90,8 @@ class LRSchedule:
             return local / warm
         return self._decay(min(1.0, (local - warm) / max(1, length - warm)))
 
-    def _decay(self, position: float) -> float:
-        raise NotImplementedError
+    @abstractmethod
+    def _decay(self, position: float) -> float: ...
 
     def build(self, optimizer: Optimizer, total_steps: int) -> LambdaLR:
         """Return a scheduler to be stepped once per optimizer step."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import (
@@ -13,16 +15,16 @@ from torchmetrics.classification import (
 from torchmetrics.regression import MeanSquaredError, PearsonCorrCoef, SpearmanCorrCoef
 
 
-class Task:
+class Task(ABC):
     """Metrics of a task. All metrics are updated as ``metrics.update(logits, labels)``."""
 
     #: Name of the metric that selects checkpoints (higher is better).
     monitor: str
     is_regression: bool
 
+    @abstractmethod
     def metrics(self, num_labels: int) -> MetricCollection:
         """Return fresh metrics for ``num_labels`` outputs."""
-        raise NotImplementedError
 
 
 class Classification(Task):

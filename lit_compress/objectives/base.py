@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from lit_compress.objectives.schedule import Progress, Schedule, resolve
 from lit_compress.outputs import Capture, Outputs
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """One named, weighted term of the training loss.
 
     Life of an objective: it is constructed from YAML primitives; ``bind`` is called once with both
@@ -64,6 +65,6 @@ class Objective(nn.Module):
         """The weight at this moment."""
         return resolve(self.weight, self.progress)
 
+    @abstractmethod
     def forward(self, student: Outputs, teacher: Outputs, batch: Mapping[str, Any]) -> Tensor:
         """Return the unweighted loss, a float32 scalar."""
-        raise NotImplementedError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 
@@ -26,12 +27,12 @@ class Progress:
         return min(1.0, self.step / max(1, self.total_steps))
 
 
-class Schedule:
+class Schedule(ABC):
     """A number as a function of training progress."""
 
+    @abstractmethod
     def value(self, progress: Progress) -> float:
         """Return the number for this moment."""
-        raise NotImplementedError
 
 
 class _Ramp(Schedule):
