@@ -102,4 +102,6 @@ def _row_of(trainer: pl.Trainer, checkpoint: str | None) -> dict[str, Any] | Non
     if not results.is_file():
         return None
     rows = [r for r in read_results(results) if r.get("role") == "student"]
-    return rows[-1] if rows else None
+    # Several checkpoints may have been kept; the folder holds the best one.
+    mine = [r for r in rows if checkpoint and Path(r.get("checkpoint") or "").name == Path(checkpoint).name]
+    return next(reversed(mine or rows), None)
