@@ -68,8 +68,8 @@ def suggestion(message: str, sections: Iterable[str], keys: Iterable[str], class
             hint = _nearest(word, first) or _nearest(word, known)
             if hint:
                 return hint
-    wrong = next((found[1] for pattern in _WRONG_CLASS if (found := pattern.search(message))), None)
-    return _nearest(wrong, set(classes)) if wrong else ""
+    wrong = [word for pattern in _WRONG_CLASS for word in pattern.findall(message)]
+    return _nearest(wrong[0], set(classes)) if wrong else ""
 
 
 def _nearest(word: str, names: set[str]) -> str:

@@ -107,7 +107,9 @@ def index_markdown() -> str:
         "Generated from the cards by `python scripts/make_recipe_index.py`; edit the recipes, not this page.",
         "",
         "Several `--config` merge from left to right. Mappings merge, **lists are replaced**: an overlay that adds a "
-        "callback writes `callbacks+:`. A single value is changed on the command line by its path, such as "
+        "callback writes `callbacks+:`. The `objectives` of a later file replace all earlier ones too, so write them "
+        "in full there; one is added on the command line by `--model.objectives.pkd=PKD "
+        "--model.objectives.pkd.weight=100`. A single value is changed on the command line by its path, such as "
         "`--model.objectives.soft.weight=0.3`. What a merge really says: `--print_config=skip_default`.",
         "",
         "| recipe | idea | paper |",

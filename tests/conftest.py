@@ -26,3 +26,11 @@ def shared_data() -> Callable[[str], Path]:
         return folder
 
     return find
+
+
+@pytest.fixture(scope="session")
+def cli_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.tsv, dev.tsv, test.tsv and a 6-layer teacher, for runs of the command line."""
+    from tests.runs import write_task
+
+    return write_task(tmp_path_factory.mktemp("cli_task"))

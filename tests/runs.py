@@ -1,0 +1,73 @@
+"""Runs of the command line in this process, on a tiny task."""
+
+import csv
+import math
+from pathlib import Path
+
+import lightning.pytorch as pl
+import yaml
+
+from tests.modules.conftest import write_texts
+from tests.tiny import tiny_bert, tiny_tokenizer
+
+ROOT = Path(__file__).parents[1]
+RECIPES = ROOT / "recipes"
+TINY = RECIPES / "overlays" / "tiny.yaml"
+
+
+class KillAt(pl.Callback):
+    """Fail before a step, as a crash does.
+
+    Args:
+        step: The step.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.step:
+            raise RuntimeError("killed")
+
+
+def write_task(folder: Path) -> Path:
+    """Write train.tsv, dev.tsv, test.tsv of two classes, and a 6-layer teacher in teacher/."""
+    for name, rows, seed in (("train", 96, 0), ("dev", 40, 1), ("test", 40, 2)):
+        write_texts(folder / f"{name}.tsv", rows, seed)
+    tiny_tokenizer(folder / "teacher")
+    tiny_bert(layers=6, labels=2, dropout=0.1).save_pretrained(folder / "teacher")
+    return folder
+
+
+def arguments(recipe: str, task: Path, run_dir: Path, *more: str, tiny: bool = True) -> list[str]:
+    """Return the options that put a recipe on the tiny task; options behind them win."""
+    content = yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text())
+    init = content["model"]["init_args"]
+    teacher = task / "teacher"
+    words = [f"--config={RECIPES / recipe}.yaml", *([f"--config={TINY}"] if tiny else [])]
+    words += [f"--run_dir={run_dir}", f"--data.tokenizer={teacher}", f"--data.cache_dir={task / 'tokens'}"]
+    if "teacher" in init:
+        words.append(f"--model.teacher.model={teacher}")
+    if "baseline" in init:
+        words.append(f"--model.baseline={teacher}")
+    student = init["student"]["init_args"]
+    words += [f"--model.student.{key}={teacher}" for key in ("name", "source") if key in student]
+    source = content["data"]["init_args"]["source"]
+    if source["class_path"] == "Files":
+        words.append(f"--data.source.folder={task}")
+    else:
+        # Two small packages make two classes, as the tiny teacher has.
+        words += ["--data.source.packages=[jsonargparse,rich]", "--data.limit_train=null"]
+        words.append(f"--data.source.cache_dir={task / 'corpus'}")
+    return [*words, *more]
+
+
+def logged(run_dir: Path, version: int = 0) -> dict[str, list[float]]:
+    """Return the logged values of every metric, in order."""
+    columns: dict[str, list[float]] = {}
+    with (run_dir / "logs" / f"version_{version}" / "metrics.csv").open() as file:
+        for row in csv.DictReader(file):
+            for key, value in row.items():
+                columns.setdefault(key, []).extend([float(value)] if value else [])
+    assert all(math.isfinite(value) for values in columns.values() for value in values)
+    return columns
