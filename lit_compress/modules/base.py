@@ -17,6 +17,7 @@ from lit_compress.models.student import StudentFactory
 from lit_compress.modules.optim import AdamW, LRSchedule, OptimizerFactory, WarmupLinear, parameter_groups
 from lit_compress.modules.random_state import capture_random_state, restore_random_state
 from lit_compress.modules.tasks import Classification, Task
+from lit_compress.modules.vocabulary import check_embedding
 
 _STAGES = ("val", "test")
 
@@ -48,6 +49,7 @@ class CompressionModule(pl.LightningModule):
         schedule: Learning-rate schedule factory.
         num_labels: Outputs of the model; taken from the data where ``None``.
         label_names: Names written into the model's configuration; taken from the data where ``None``.
+        freeze: Parts of the student's parameter names that are not trained, such as ``word_embeddings``.
         method: Name of the method in the results table.
         recipe: Name of the recipe in the results table.
     """
@@ -63,6 +65,7 @@ class CompressionModule(pl.LightningModule):
         schedule: LRSchedule | None,
         num_labels: int | None,
         label_names: list[str] | None,
+        freeze: list[str] | None,
         method: str,
         recipe: str | None,
     ) -> None:
@@ -72,6 +75,7 @@ class CompressionModule(pl.LightningModule):
         self.schedule = schedule or WarmupLinear()
         self.num_labels = num_labels
         self.label_names = label_names
+        self.freeze_names = list(freeze or [])
         self.method = method
         self.recipe = recipe
         self.student: PreTrainedModel | None = None
@@ -91,6 +95,10 @@ class CompressionModule(pl.LightningModule):
             return
         self._take_labels_from_data()
         self.student = self.build_student()
+        data = self._data_module()
+        if data is not None and hasattr(data, "tokenizer_object"):
+            check_embedding(self.student, data.tokenizer_object, "the student", "data.tokenizer")
+        self._freeze()
         for stage in _STAGES:
             self.metrics[stage] = self.task.metrics(self._num_labels()).clone(prefix=f"{stage}/")
 
@@ -101,6 +109,20 @@ class CompressionModule(pl.LightningModule):
         return self._student_source.build(
             self.student_teacher, self._num_labels(), self.label_names, self.task.is_regression
         )
+
+    def _freeze(self) -> None:
+        """Take parameters out of training; a word embedding is half of a small encoder's optimizer step."""
+        assert self.student is not None
+        named = dict(self.student.named_parameters())
+        for part in self.freeze_names:
+            found = [parameter for name, parameter in named.items() if part in name]
+            if not found:
+                raise ValueError(
+                    f"Expected model.init_args.freeze to match parameters of the student but {part!r} is in no name; "
+                    f"the first names are {', '.join(list(named)[:3])}."
+                )
+            for parameter in found:
+                parameter.requires_grad_(False)
 
     def student_teacher(self) -> PreTrainedModel:
         """Return the model that a student may copy layers from."""

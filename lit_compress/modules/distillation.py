@@ -15,6 +15,7 @@ from lit_compress.models.teacher import CachedTeacher, LiveTeacher, Teacher
 from lit_compress.modules.base import CompressionModule, unsaveable_arguments
 from lit_compress.modules.optim import LRSchedule, OptimizerFactory, parameter_groups
 from lit_compress.modules.tasks import Task
+from lit_compress.modules.vocabulary import check_embedding, check_teacher_vocabulary
 from lit_compress.objectives import Objective
 from lit_compress.objectives.schedule import Progress
 from lit_compress.outputs import Capture, Outputs
@@ -36,6 +37,7 @@ class Distillation(CompressionModule):
         projection_lr: Learning rate of projections that objectives create; that of the student where ``None``.
         num_labels: Outputs of the model; taken from the data where ``None``.
         label_names: Names of the labels; taken from the data where ``None``.
+        freeze: Parts of the student's parameter names that are not trained, such as ``word_embeddings``.
         method: Name of the method in the results table.
         recipe: Name of the recipe in the results table.
     """
@@ -51,11 +53,12 @@ class Distillation(CompressionModule):
         projection_lr: float | None = None,
         num_labels: int | None = None,
         label_names: list[str] | None = None,
+        freeze: list[str] | None = None,
         method: str = "distillation",
         recipe: str | None = None,
     ) -> None:
         arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        super().__init__(student, task, optimizer, schedule, num_labels, label_names, method, recipe)
+        super().__init__(student, task, optimizer, schedule, num_labels, label_names, freeze, method, recipe)
         self.save_hyperparameters(ignore=unsaveable_arguments(arguments))
         if not objectives:
             raise ValueError(
@@ -104,6 +107,7 @@ class Distillation(CompressionModule):
         super().setup(stage)
         if stage == "fit" and self._teacher is None:
             self._refuse_misaligned_tokens()
+            self._check_teacher_tokens()
             self._teacher = self._ready_teacher()
 
     def _ready_teacher(self) -> LiveTeacher | CachedTeacher:
@@ -134,6 +138,16 @@ class Distillation(CompressionModule):
                 f"teacher sees other tokens than the student, but objectives.{', objectives.'.join(names)} compare "
                 "token by token; keep SoftTargets, LogitMSE, HardLabels or [CLS]-only objectives."
             )
+
+    def _check_teacher_tokens(self) -> None:
+        data = self._data_module()
+        if data is None or not hasattr(data, "tokenizer_object"):
+            return
+        tokenizer, key = data.teacher_tokenizer_object, "data.teacher_tokenizer"
+        if tokenizer is None:
+            tokenizer, key = data.tokenizer_object, "data.tokenizer"
+        check_embedding(self.student_teacher(), tokenizer, self._teacher_name(), key)
+        check_teacher_vocabulary(self.teacher_source, tokenizer, key)
 
     def _capture(self, side: str, names: set[str] | None = None) -> Capture:
         request = Capture()

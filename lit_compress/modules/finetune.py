@@ -26,6 +26,7 @@ class FineTuning(CompressionModule):
         schedule: Learning-rate schedule; ``WarmupLinear`` where ``None``.
         num_labels: Outputs of the model; taken from the data where ``None``.
         label_names: Names of the labels; taken from the data where ``None``.
+        freeze: Parts of the student's parameter names that are not trained, such as ``word_embeddings``.
         baseline: Folder or hub name of the model that the benchmark compares with, if any.
         method: Name of the method in the results table.
         recipe: Name of the recipe in the results table.
@@ -39,12 +40,13 @@ class FineTuning(CompressionModule):
         schedule: LRSchedule | None = None,
         num_labels: int | None = None,
         label_names: list[str] | None = None,
+        freeze: list[str] | None = None,
         baseline: str | None = None,
         method: str = "fine-tuning",
         recipe: str | None = None,
     ) -> None:
         arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        super().__init__(student, task, optimizer, schedule, num_labels, label_names, method, recipe)
+        super().__init__(student, task, optimizer, schedule, num_labels, label_names, freeze, method, recipe)
         self.save_hyperparameters(ignore=unsaveable_arguments(arguments))
         self.teacher_source = baseline
         self.objective = HardLabels()

@@ -265,3 +265,21 @@ def test_refuses_a_cache_without_a_data_module(task, tmp_path):
     data.prepare_data()
     with pytest.raises(ValueError, match="data module with stable example ids for teacher.cache"):
         trainer(tmp_path, max_steps=1).fit(module, data.train_dataloader())
+
+
+def test_frozen_parameters_stay_and_the_rest_moves(task, tmp_path):
+    module = distillation(task, RECIPES["soft"](), freeze=["word_embeddings"])
+    trainer(tmp_path, max_steps=2).fit(module, data_module(task))
+    start = tiny_bert(layers=4, labels=2, dropout=0.1).state_dict()
+    after = module.student.state_dict()
+    assert torch.equal(
+        after["bert.embeddings.word_embeddings.weight"], start["bert.embeddings.word_embeddings.weight"]
+    )
+    name = "bert.encoder.layer.0.output.dense.weight"
+    assert not torch.equal(after[name], start[name])
+
+
+def test_refuses_to_freeze_what_is_not_there(task, tmp_path):
+    module = distillation(task, RECIPES["soft"](), freeze=["word_embedings"])
+    with pytest.raises(ValueError, match="freeze to match parameters.*'word_embedings' is in no name"):
+        trainer(tmp_path, max_steps=1).fit(module, data_module(task))
