@@ -129,7 +129,7 @@ class Distillation(CompressionModule):
 
     def _refuse_misaligned_tokens(self) -> None:
         data = self._data_module()
-        if data is None or getattr(data, "teacher_tokenizer", None) is None:
+        if data is None or getattr(data, "teacher_tokenizer_object", None) is None:
             return
         names = [name for name, objective in self._objectives() if objective.aligned_tokens]
         if names:
