@@ -25,6 +25,8 @@ RECIPES = (
     "minilm",
     "pkd_last",
 )
+#: The recipes keep every other block; two of six blocks are every third one.
+LAYERS = {3: ["--model.student.depth=3"], 2: ["--model.student.layers=[0,3]", "--model.student.depth=2"]}
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def command(run: Run, args: argparse.Namespace) -> list[str]:
     ]
     if run.recipe == "teacher":
         return words + args.extra
-    words += [f"--data.tokenizer={teacher}", f"--model.student.depth={run.depth}"]
+    words += [f"--data.tokenizer={teacher}", *LAYERS[run.depth]]
     if run.recipe == "finetune_baseline":
         words += [f"--model.baseline={teacher}", f"--model.student.source={teacher}"]
     else:
