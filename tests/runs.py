@@ -62,10 +62,11 @@ def arguments(recipe: str, task: Path, run_dir: Path, *more: str, tiny: bool = T
     return [*words, *more]
 
 
-def logged(run_dir: Path, version: int = 0) -> dict[str, list[float]]:
-    """Return the logged values of every metric, in order."""
+def logged(run_dir: Path, version: int = -1) -> dict[str, list[float]]:
+    """Return the values of every metric that one verb has logged (by default the newest), in order."""
     columns: dict[str, list[float]] = {}
-    with (run_dir / "logs" / f"version_{version}" / "metrics.csv").open() as file:
+    versions = sorted((run_dir / "logs").iterdir(), key=lambda path: int(path.name.split("_")[1]))
+    with (versions[version] / "metrics.csv").open() as file:
         for row in csv.DictReader(file):
             for key, value in row.items():
                 columns.setdefault(key, []).extend([float(value)] if value else [])

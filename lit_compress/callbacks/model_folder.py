@@ -8,10 +8,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from transformers import PreTrainedModel
 
-from lit_compress.benchmark.results import read_results
+from lit_compress.benchmark.results import FILE_NAME, read_results
 from lit_compress.callbacks.benchmark import Benchmark
 from lit_compress.callbacks.student import student_from_checkpoint
 from lit_compress.models.card import model_card
@@ -98,10 +98,17 @@ def _metrics(trainer: pl.Trainer) -> dict[str, float]:
 
 
 def _row_of(trainer: pl.Trainer, checkpoint: str | None) -> dict[str, Any] | None:
-    results = Path(trainer.default_root_dir) / "results.jsonl"
-    if not results.is_file():
+    """Return the row of this checkpoint; other fits in the folder, and other checkpoints, have theirs too."""
+    results = Path(trainer.default_root_dir) / FILE_NAME
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    measured = any(isinstance(callback, Benchmark) and callback.at_end for callback in callbacks)
+    if not measured or not results.is_file():
         return None
-    rows = [r for r in read_results(results) if r.get("role") == "student"]
-    # Several checkpoints may have been kept; the folder holds the best one.
-    mine = [r for r in rows if checkpoint and Path(r.get("checkpoint") or "").name == Path(checkpoint).name]
-    return next(reversed(mine or rows), None)
+    try:
+        rows = read_results(results)
+    except ValueError as error:
+        rank_zero_warn(f"The model card is written without figures: {error}")
+        return None
+    name = Path(checkpoint).name if checkpoint else None
+    own = [row for row in rows if row.get("role") == "student" and row.get("checkpoint") == name]
+    return own[-1] if own else None
