@@ -239,10 +239,10 @@ def _loggers(given: Any, run_dir: Path, config: Namespace) -> Any:
         if logger.class_path.endswith("WandbLogger"):
             init.save_dir = str(run_dir)
             run_dir.mkdir(parents=True, exist_ok=True)
-            extra = logger.get("dict_kwargs") or Namespace()
-            extra.setdefault("group", config.model.init_args.get("recipe"))
-            extra.setdefault("job_type", config.model.init_args.get("method"))
-            logger.dict_kwargs = extra
+            extra = logger.get("dict_kwargs") or {}
+            extra = extra.as_dict() if isinstance(extra, Namespace) else extra
+            model = config.model.init_args
+            logger.dict_kwargs = {"group": model.get("recipe"), "job_type": model.get("method"), **extra}
     return loggers
 
 
