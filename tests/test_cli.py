@@ -125,7 +125,8 @@ def test_a_dotted_override_changes_only_its_value(cli_task, tmp_path, capsys):
     after = merged(capsys, *words, "--model.objectives.soft.weight=0.3")
     soft = after["model"]["init_args"]["objectives"]["soft"]["init_args"]
     assert soft["weight"] == 0.3
-    soft["weight"] = 0.5
+    assert before != after
+    soft["weight"] = before["model"]["init_args"]["objectives"]["soft"]["init_args"]["weight"]
     assert before == after
 
 
@@ -264,7 +265,8 @@ def test_checkpoints_are_plain_data_and_rebuild_the_module(finished, cli_task):
     state = torch.load(path, weights_only=True)["state_dict"]
     module = Distillation.load_from_checkpoint(path)
     assert [type(o).__name__ for o in module.objectives.values()] == ["HardLabels", "SoftTargets"]
-    assert module.objectives["soft"].weight == 0.5
+    written = yaml.safe_load((finished / "config.yaml").read_text())["model"]["init_args"]["objectives"]
+    assert module.objectives["soft"].weight == written["soft"]["init_args"]["weight"]
     assert module.optimizer_factory.lr == 5e-3
     assert module.teacher_source == str(cli_task / "teacher")
     assert module.label_names == ["0", "1"]
