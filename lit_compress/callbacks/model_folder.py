@@ -15,7 +15,7 @@ from lit_compress.benchmark.results import FILE_NAME, read_results
 from lit_compress.callbacks.benchmark import Benchmark
 from lit_compress.callbacks.student import student_from_checkpoint
 from lit_compress.models.card import model_card
-from lit_compress.models.checkpoint import save_folder
+from lit_compress.models.checkpoint import check_place, save_folder
 
 
 class ModelFolder(pl.Callback):
@@ -32,24 +32,36 @@ class ModelFolder(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Move behind the benchmark, whose figures belong on the card."""
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks = list(trainer.callbacks)  # type: ignore[attr-defined]
         behind = [i for i, c in enumerate(callbacks) if isinstance(c, Benchmark)]
         if behind and callbacks.index(self) < behind[-1]:
             callbacks.remove(self)
             callbacks.insert(behind[-1], self)
+            # A new list: Lightning is iterating over the old one, and would skip the next callback.
+            trainer.callbacks = callbacks  # type: ignore[attr-defined]
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the folder."""
-        if not self.enabled or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse what could only fail after hours of training."""
+        if not self.enabled:
             return
-        path = Path(self.folder or Path(trainer.default_root_dir) / "model")
-        checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
         student = getattr(pl_module, "student", None)
         if not isinstance(student, PreTrainedModel):
             raise ValueError(
                 f"Expected a module with a transformers model as 'student' but {type(pl_module).__name__} has "
                 f"{type(student).__name__}; leave the ModelFolder callback out."
             )
+        check_place(self._path(trainer))
+
+    def _path(self, trainer: pl.Trainer) -> Path:
+        return Path(self.folder or Path(trainer.default_root_dir) / "model")
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the folder."""
+        if not self.enabled or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        path = self._path(trainer)
+        checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
+        student: Any = pl_module.student
         model = (
             student_from_checkpoint(student, checkpoint)
             if checkpoint

@@ -39,7 +39,7 @@ def save_folder(
         ValueError: Something that is no model folder is in the place, or a fact is no JSON data.
     """
     path = Path(path).absolute()
-    _check_place(path)
+    check_place(path)
     complete = build_manifest(model, manifest)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
@@ -99,7 +99,12 @@ def _model_class(manifest: Mapping[str, Any], source: str) -> type[PreTrainedMod
     return found
 
 
-def _check_place(path: Path) -> None:
+def check_place(path: Path) -> None:
+    """Refuse a place for a model folder that something else occupies.
+
+    Raises:
+        ValueError: There is a file, or a folder that is neither empty nor a model folder.
+    """
     if path.is_dir() and (not any(path.iterdir()) or (path / MANIFEST).is_file()):
         return
     if path.exists():
