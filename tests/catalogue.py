@@ -1,0 +1,103 @@
+"""Every public part with settings: the table that the contracts are tested over."""
+
+import lightning.pytorch as pl
+
+from lit_compress.data import TextSource
+from lit_compress.models import StudentFactory, Teacher
+from lit_compress.modules import CompressionModule
+from lit_compress.modules.optim import LRSchedule, OptimizerFactory
+from lit_compress.modules.tasks import Task
+from lit_compress.objectives import Objective, Schedule
+
+_STUDENT = {"class_path": "LayerSubset", "init_args": {"layers": "uniform", "depth": 2, "source": "models/x"}}
+_RAMP = {"start": 4.0, "end": 1.0, "begin": 0.25, "finish": 0.75}
+
+#: name → (the base that a recipe asks for, arguments that differ from the defaults)
+PARTS: dict[str, tuple[type, dict]] = {
+    # objectives
+    "HardLabels": (Objective, {"weight": 0.25}),
+    "SoftTargets": (
+        Objective,
+        {"weight": 0.5, "temperature": {"class_path": "Cosine", "init_args": _RAMP}, "kind": "cross_entropy"},
+    ),
+    "LogitMSE": (Objective, {"weight": 2.0, "preset": "paper"}),
+    "CosineEmbedding": (Objective, {"weight": 2.0, "reduction": "token"}),
+    "PKD": (Objective, {"weight": 100.0, "layer_map": [[0, 1], [1, 3]], "normalize": False, "tokens": "all"}),
+    "TinyBERTEmbedding": (Objective, {"weight": 2.0, "projection": "none"}),
+    "TinyBERTHidden": (Objective, {"weight": 2.0, "layer_map": "last", "projection": "separate"}),
+    "TinyBERTAttention": (Objective, {"weight": 2.0, "layer_map": [[0, 1]], "reduction": "token"}),
+    "MiniLM": (Objective, {"weight": 2.0, "teacher_layer": 2, "reduction": "token"}),
+    "MiniLMRelations": (
+        Objective,
+        {"weight": 2.0, "relation_heads": 4, "teacher_layer": 2, "relations": ["queries", "values"]},
+    ),
+    # their schedules
+    "Linear": (Schedule, _RAMP),
+    "Cosine": (Schedule, _RAMP),
+    "Switch": (Schedule, {"epoch": 2, "before": 1.0, "after": 0.0}),
+    # models
+    "LayerSubset": (StudentFactory, {"layers": [0, 2, 4], "depth": 3, "source": "models/x"}),
+    "FromConfig": (StudentFactory, {"source": "models/x", "num_hidden_layers": 2, "hidden_size": 64}),
+    "Pretrained": (StudentFactory, {"name": "models/x"}),
+    "Teacher": (
+        Teacher,
+        {"model": "models/x", "cache": "cache", "precision": "fp32", "cache_dtype": "float32"},
+    ),
+    # optimizers, learning rates, tasks
+    "AdamW": (OptimizerFactory, {"lr": 0.001, "weight_decay": 0.0, "betas": [0.8, 0.9], "eps": 1e-6}),
+    "WarmupLinear": (LRSchedule, {"warmup": 0.2, "restart_at": [0.5]}),
+    "WarmupCosine": (LRSchedule, {"warmup": 0.2, "restart_at": [0.5]}),
+    "WarmupConstant": (LRSchedule, {"warmup": 0.2, "restart_at": [0.5]}),
+    "Classification": (Task, {"monitor": "f1"}),
+    "Regression": (Task, {"monitor": "pearson"}),
+    # data
+    "Files": (
+        TextSource,
+        {"train": "a.tsv", "validation": "b.tsv", "test": "c.tsv", "folder": "x", "quotes": True},
+    ),
+    "Hub": (TextSource, {"name": "glue", "config": "sst2", "test": "test", "revision": "abc"}),
+    "Docstrings": (TextSource, {"packages": ["rich", "yaml"], "max_per_package": 100, "seed": 1}),
+    "TextClassificationDataModule": (
+        pl.LightningDataModule,
+        {
+            "source": {"class_path": "Files", "init_args": {"train": "a.tsv"}},
+            "tokenizer": "models/x",
+            "text": ["first", "second"],
+            "labels": ["no", "yes"],
+            "max_length": 64,
+            "padding": "max_length",
+        },
+    ),
+    # callbacks
+    "Benchmark": (pl.Callback, {"every_n_epochs": 2, "at_end": False, "rounds": 3, "max_seconds": 5.0}),
+    "ModelFolder": (pl.Callback, {"folder": "x", "enabled": False}),
+    # modules
+    "FineTuning": (CompressionModule, {"student": _STUDENT, "num_labels": 2, "method": "x"}),
+    "Distillation": (
+        CompressionModule,
+        {
+            "student": _STUDENT,
+            "teacher": {"class_path": "Teacher", "init_args": {"model": "models/x"}},
+            "objectives": {"soft": {"class_path": "SoftTargets", "init_args": {"weight": 0.5}}},
+            "task": {"class_path": "Classification", "init_args": {"monitor": "mcc"}},
+            "optimizer": {"class_path": "AdamW", "init_args": {"lr": 0.001}},
+            "schedule": {"class_path": "WarmupCosine", "init_args": {"warmup": 0.2}},
+            "projection_lr": 0.01,
+            "num_labels": 2,
+            "label_names": ["no", "yes"],
+        },
+    ),
+}
+
+#: Public classes that a recipe never names: bases, and what the library makes while it runs.
+NOT_IN_RECIPES = {
+    "Architecture",
+    "CachedTeacher",
+    "CompressionModule",
+    "LiveTeacher",
+    "Objective",
+    "Progress",
+    "Schedule",
+    "StudentFactory",
+    "TextSource",
+}
