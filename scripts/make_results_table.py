@@ -1,9 +1,9 @@
-"""Turn the runs of scripts/run_sst2.py into the results table and put it into the README.
+"""Turn the runs of scripts/run_sst2.py into a Markdown table; scripts/update_readme.py puts it into the README.
 
 Speed is measured once per student depth (all students of a depth have the same shape), with the teacher
 interleaved: run `python scripts/make_results_table.py RUNS --measure` on a quiet machine first.
 
-    python scripts/make_results_table.py runs/sst2_sentences --marker sst2-table --out docs/results_sst2_sentences.md
+    python scripts/make_results_table.py runs/sst2_sentences --out docs/results_sst2_sentences.md
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-ORDER = ("finetune_baseline", "soft_targets", "distilbert_task", "pkd_skip", "pkd_last", "tinybert_task", "minilm")
+ORDER = (
+    "finetune_baseline",
+    "soft_targets",
+    "distilbert_task",
+    "pkd_skip",
+    "pkd_last",
+    "tinybert_task",
+    "minilm",
+)
 
 
 def collect(runs: Path) -> dict[tuple[int, str], list[dict[str, Any]]]:
@@ -26,7 +34,9 @@ def collect(runs: Path) -> dict[tuple[int, str], list[dict[str, Any]]]:
     for metrics in sorted(runs.glob("*/test_metrics.json")):
         name = metrics.parent.name
         manifest = json.loads((metrics.parent / "model" / "lit_compress.json").read_text())
-        recipe, depth = ("teacher", 6) if name == "teacher" else (name.split("-")[0], int(name.split("-")[1][:-1]))
+        recipe, depth = (
+            ("teacher", 6) if name == "teacher" else (name.split("-")[0], int(name.split("-")[1][:-1]))
+        )
         cells[depth, recipe].append(
             {
                 "dev": manifest["metrics"]["val/accuracy"],
@@ -43,7 +53,9 @@ def collect(runs: Path) -> dict[tuple[int, str], list[dict[str, Any]]]:
 def measure(runs: Path, cells: dict[tuple[int, str], list[dict[str, Any]]]) -> None:
     """Benchmark one student of every depth beside the teacher, into RUNS/speed-<depth>L.jsonl."""
     for depth in sorted({d for d, recipe in cells if recipe != "teacher"}, reverse=True):
-        folder = next(rows[0]["folder"] for (d, recipe), rows in cells.items() if d == depth and recipe in ORDER)
+        folder = next(
+            rows[0]["folder"] for (d, recipe), rows in cells.items() if d == depth and recipe in ORDER
+        )
         out = runs / f"speed-{depth}L.jsonl"
         out.unlink(missing_ok=True)
         against = f"--against={runs / 'teacher' / 'model'}"
@@ -107,29 +119,18 @@ def _protocol(speed: dict[int, dict[str, Any]]) -> str:
     return text
 
 
-def insert(path: Path, marker: str, text: str) -> None:
-    """Replace what stands between <!-- marker --> and <!-- /marker -->."""
-    content = path.read_text(encoding="utf-8")
-    begin, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
-    if begin not in content or end not in content:
-        raise SystemExit(f"Expected {begin} and {end} in {path}; add them where the table shall stand.")
-    head, rest = content.split(begin, 1)
-    path.write_text(f"{head}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}", encoding="utf-8")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("runs", type=Path, help="folder that scripts/run_sst2.py filled")
     parser.add_argument("--measure", action="store_true", help="measure speed first, one student per depth")
-    parser.add_argument("--marker", help="put the table into README.md between <!-- MARKER --> and <!-- /MARKER -->")
-    parser.add_argument("--out", type=Path, help="write the table to this file too")
+    parser.add_argument("--out", type=Path, help="write the table to this file")
     args = parser.parse_args()
     if args.measure:
         measure(args.runs, collect(args.runs))
     text = table(args.runs)
     print(text)
-    if args.marker:
-        insert(Path("README.md"), args.marker, text)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(text + "\n", encoding="utf-8")
