@@ -82,11 +82,13 @@ class CompressionModule(pl.LightningModule):
         self.metrics = nn.ModuleDict()
         self._student_source = student
         self._random_state: dict[str, Any] | None = None
+        self._total_steps: int | None = None
 
     # -- structure ---------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
         """Build the models before weights are loaded and before the optimizer is made."""
+        self._total_steps = None  # another fit may have another length
         self.configure_model()
 
     def configure_model(self) -> None:
@@ -236,13 +238,16 @@ class CompressionModule(pl.LightningModule):
 
     def total_steps(self) -> int:
         """Return the optimizer steps of the whole fit; refuse an endless one."""
+        if self._total_steps is not None:
+            return self._total_steps
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise ValueError(
                 "Expected a fit with an end but trainer.max_epochs and trainer.max_steps are both -1; schedules "
                 "need a length: set one of them."
             )
-        return int(steps)
+        self._total_steps = int(steps)
+        return self._total_steps
 
     def trainable_parameters(self) -> list[dict[str, Any]]:
         """Return the parameter groups of the optimizer."""
