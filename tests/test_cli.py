@@ -347,13 +347,18 @@ def test_ctrl_c_leaves_a_checkpoint_to_resume_from(cli_task, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # A background job of a shell ignores SIGINT and hands that on; a user's terminal does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     last = tmp_path / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 120
     while not last.is_file() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    try:
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 1, output
     assert f"saved in {last}; --ckpt_path last goes on from there." in " ".join(output.split())
     step = torch.load(last, weights_only=True)["global_step"]
