@@ -9,7 +9,6 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLES = {
     "quickstart-table": "docs/results_quickstart.md",
     "sst2-table": "docs/results_sst2_sentences.md",
-    "sst2-full-table": "docs/results_sst2.md",
 }
 
 
