@@ -16,7 +16,7 @@ def report(runs: list[str], out: str = "report") -> None:
         runs: Run folders, or folders above them; every results.jsonl below is read.
         out: Folder for table.md, table.csv and the plots.
     """
-    from lit_compress.benchmark.report import report as write_report
+    from lit_compress.report.command import report as write_report
 
     write_report([Path(run) for run in runs], Path(out))
 

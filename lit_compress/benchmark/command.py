@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from lit_compress.benchmark.folders import display_name, recorded_method
-from lit_compress.benchmark.groups import group_rows
 from lit_compress.benchmark.measure import measure
 from lit_compress.benchmark.protocol import Candidate, Protocol, typical_rows
-from lit_compress.benchmark.report import print_groups
 from lit_compress.benchmark.results import append_rows, to_row
 from lit_compress.models.manifest import MANIFEST, read_manifest
 from lit_compress.models.names import resolve_model
+from lit_compress.report.command import print_groups
+from lit_compress.report.groups import group_rows
 
 
 def benchmark_folder(

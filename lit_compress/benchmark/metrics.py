@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lit_compress.benchmark.columns import columns_of, look_up
+from lit_compress.report.columns import columns_of, look_up
 
 # metric → (path in the row, factor)
 _FIGURES = {

@@ -18,15 +18,15 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from transformers import PreTrainedModel
 
 from lit_compress.benchmark.folders import display_name, local_folder, recorded_method
-from lit_compress.benchmark.groups import group_rows
 from lit_compress.benchmark.measure import measure
 from lit_compress.benchmark.metrics import log_rows, loggable
 from lit_compress.benchmark.protocol import Candidate, Protocol, typical_rows
 from lit_compress.benchmark.quality import evaluate
-from lit_compress.benchmark.report import print_groups
 from lit_compress.benchmark.results import FILE_NAME, add_quality_ratios, append_rows, to_row
 from lit_compress.callbacks.student import kept_checkpoints, student_from_checkpoint
 from lit_compress.models.checkpoint import save_folder
+from lit_compress.report.command import print_groups
+from lit_compress.report.groups import group_rows
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
 import pytest
 
-from lit_compress.benchmark.groups import group_rows
-
-from .conftest import make_row, make_teacher
+from lit_compress.report.groups import group_rows
+from tests.benchmark.conftest import make_row, make_teacher
 
 
 @pytest.mark.parametrize(

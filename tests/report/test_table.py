@@ -4,11 +4,10 @@ import io
 import pytest
 from rich.console import Console
 
-from lit_compress.benchmark.columns import columns_of
-from lit_compress.benchmark.groups import group_rows
-from lit_compress.benchmark.table import comma_separated, markdown, print_group
-
-from .conftest import make_row, make_teacher
+from lit_compress.report.columns import columns_of
+from lit_compress.report.groups import group_rows
+from lit_compress.report.table import comma_separated, markdown, print_group
+from tests.benchmark.conftest import make_row, make_teacher
 
 ORDER = ["model", "method", "size MB", "CPU ms", "GPU ms", "RAM MB", "VRAM MB", "accuracy"]
 

@@ -8,10 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lit_compress.benchmark.columns import label, look_up
-from lit_compress.benchmark.groups import Group, Row
-from lit_compress.benchmark.labels import place_labels
-from lit_compress.benchmark.pareto import pareto_front
+from lit_compress.report.columns import label, look_up
+from lit_compress.report.groups import Group, Row
+from lit_compress.report.labels import place_labels
+from lit_compress.report.pareto import pareto_front
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#999999")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lit_compress.benchmark.groups import Group, Row, group_rows
-from lit_compress.benchmark.plots import draw_plots, require_matplotlib
 from lit_compress.benchmark.results import FILE_NAME, read_results
-from lit_compress.benchmark.table import comma_separated, markdown, print_group
+from lit_compress.report.groups import Group, Row, group_rows
+from lit_compress.report.plots import draw_plots, require_matplotlib
+from lit_compress.report.table import comma_separated, markdown, print_group
 
 
 def report(

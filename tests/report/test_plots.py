@@ -6,11 +6,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lit_compress.benchmark.groups import group_rows
-from lit_compress.benchmark.labels import place_labels
-from lit_compress.benchmark.plots import draw_plots
-
-from .conftest import make_row, make_teacher
+from lit_compress.report.groups import group_rows
+from lit_compress.report.labels import place_labels
+from lit_compress.report.plots import draw_plots
+from tests.benchmark.conftest import make_row, make_teacher
 
 
 def rows(count=3, **changes):

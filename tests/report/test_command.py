@@ -3,10 +3,9 @@ import io
 import pytest
 from rich.console import Console
 
-from lit_compress.benchmark.report import collect, report
 from lit_compress.benchmark.results import append_rows
-
-from .conftest import make_row, make_teacher
+from lit_compress.report.command import collect, report
+from tests.benchmark.conftest import make_row, make_teacher
 
 
 def console():

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lit_compress.benchmark.groups import Row
+from lit_compress.report.groups import Row
 
 #: The columns that a table always has, in this order: model to quality.
 FIXED = 8

@@ -1,6 +1,6 @@
 import random
 
-from lit_compress.benchmark.pareto import pareto_front
+from lit_compress.report.pareto import pareto_front
 
 
 def test_front_by_hand():

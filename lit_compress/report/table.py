@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lit_compress.benchmark.columns import FIXED, Column, all_columns, columns_of
-from lit_compress.benchmark.groups import Group, Row
+from lit_compress.report.columns import FIXED, Column, all_columns, columns_of
+from lit_compress.report.groups import Group, Row
 
 EXPLANATION = (
     "CPU ms is the median text at batch 1; ratios are to the teacher, measured in turns with it, "

@@ -1,0 +1,1 @@
+"""What measured rows say: the table, the plots and the page."""
