@@ -71,6 +71,10 @@ PARTS: dict[str, tuple[type, dict]] = {
     # callbacks
     "Benchmark": (pl.Callback, {"every_n_epochs": 2, "at_end": False, "rounds": 3, "max_seconds": 5.0}),
     "ModelFolder": (pl.Callback, {"folder": "x", "enabled": False}),
+    "SelectBest": (
+        pl.Callback,
+        {"quality": "val/mcc", "at_least": "0.98*teacher", "minimise": "benchmark/size_mb"},
+    ),
     # modules
     "FineTuning": (CompressionModule, {"student": _STUDENT, "num_labels": 2, "method": "x"}),
     "Distillation": (

@@ -2,5 +2,6 @@
 
 from lit_compress.callbacks.benchmark import Benchmark
 from lit_compress.callbacks.model_folder import ModelFolder
+from lit_compress.callbacks.select_best import SelectBest
 
-__all__ = ["Benchmark", "ModelFolder"]
+__all__ = ["Benchmark", "ModelFolder", "SelectBest"]
