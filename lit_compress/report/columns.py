@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lit_compress.report.groups import Row
+from lit_compress.report.groups import RUNTIMES, Row
 
-#: The columns that a table always has, in this order: model to quality.
-FIXED = 8
 #: Stands for a figure that was not taken. Never a zero.
 DASH = "–"
+#: Columns that a table has besides the model even where they are empty.
+FIGURES = ("method", "size_mb", "cpu_ms", "gpu_ms", "ram_mb", "vram_mb", "quality")
 
 
 @dataclass(frozen=True)
@@ -22,44 +22,74 @@ class Column:
         title: Heading.
         key: Heading in CSV files.
         value: Raw value of a row, ``None`` where there is none.
-        cell: Text of a row.
+        parts: Text of a row: the figure, and what is said about it, such as its range and a verdict.
+        interval: Low end, high end and verdict of a row's ratio, ``None`` where it is exact or missing;
+            only columns of ratios have it.
     """
 
     title: str
     key: str
     value: Callable[[Row], Any]
-    cell: Callable[[Row], str]
+    parts: Callable[[Row], tuple[str, ...]]
+    interval: Callable[[Row], tuple[float, float, str] | None] | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the column holds words rather than numbers."""
+        return self.key in ("model", "method", "runtime")
+
+    def cell(self, row: Row) -> str:
+        """Return the text of a row in one line."""
+        figure, *rest = self.parts(row)
+        return f"{figure} ({', '.join(rest)})" if rest else figure
 
 
 def all_columns(rows: Sequence[Row]) -> list[Column]:
     """Return every column, in the order in which people read them; headings are taken from the rows."""
-    batch = next((row["cpu"]["throughput"]["batch"] for row in rows if row["cpu"]), 32)
     quality = next((row["quality"]["metric"] for row in rows if row.get("quality")), "quality")
     return [
         Column("model", "model", lambda row: row["model"], _model),
-        Column("method", "method", lambda row: row["method"], lambda row: row["method"] or DASH),
+        _text_column("method", "method"),
+        _text_column("runtime", "runtime"),
+        _number("threads", "threads", "protocol.threads", digits=0),
         _number("size MB", "size_mb", "bytes", scale=1e-6),
         Column("CPU ms", "cpu_ms", _at("cpu.latency_ms.p50"), _latency("cpu")),
         Column("GPU ms", "gpu_ms", _at("gpu.latency_ms.p50"), _latency("gpu")),
         _number("RAM MB", "ram_mb", "cpu.rss_mb"),
         _number("VRAM MB", "vram_mb", "gpu.vram_mb"),
-        Column(quality, "quality", _at("quality.value"), _quality),
-        _ratio("× faster CPU", "cpu_speedup", "ratio.cpu_latency", invert=True),
-        _ratio(f"× faster CPU, {batch} at once", "cpu_batch_speedup", "ratio.cpu_throughput"),
-        _ratio("× faster GPU", "gpu_speedup", "ratio.gpu_latency", invert=True),
-        _ratio("× smaller", "times_smaller", "ratio.size", invert=True),
-        _ratio("× less RAM", "times_less_ram", "ratio.cpu_memory", invert=True),
+        _number(quality, "quality", "quality.value", digits=4),
+        *_speedups("CPU", largest_batch(rows)),
+        *_speedups("GPU", largest_batch(rows)),
+        _ratio("× smaller", "times_smaller", "ratio.size"),
+        _ratio("× less RAM", "times_less_ram", "ratio.cpu_memory"),
+        _ratio("× less VRAM", "times_less_vram", "ratio.gpu_memory"),
         Column("quality kept", "quality_kept", _at("ratio.quality"), _kept),
+        _number("cost s", "seconds", "seconds"),
     ]
 
 
 def columns_of(rows: Sequence[Row]) -> list[Column]:
-    """Return the columns of a table: the fixed ones, and those ratios that at least one row has."""
+    """Return the columns of a table: those it always has, and those that say something about these rows."""
     return [
-        column
-        for index, column in enumerate(all_columns(rows))
-        if index < FIXED or any(column.value(row) is not None for row in rows)
+        column for column in all_columns(rows) if column.key in ("model", *FIGURES) or _speaks(column, rows)
     ]
+
+
+def _speaks(column: Column, rows: Sequence[Row]) -> bool:
+    values = {column.value(row) for row in rows}
+    if column.key == "runtime":
+        return values != {RUNTIMES[0]}
+    return len(values) > 1 if column.key == "threads" else values != {None}
+
+
+def largest_batch(rows: Sequence[Row]) -> str:
+    """Return the largest batch size with a throughput, as it is written in the rows."""
+    found = {batch for row in rows for device in ("cpu", "gpu") for batch in _throughput(row, device)}
+    return max(found, key=int, default="32")
+
+
+def _throughput(row: Row, device: str) -> dict[str, Any]:
+    return look_up(row, f"{device}.throughput") or {}
 
 
 def look_up(row: Row, path: str) -> Any:
@@ -72,72 +102,98 @@ def look_up(row: Row, path: str) -> Any:
 
 def label(row: Row) -> str:
     """Return the model's name with its depth and width, such as ``student (3×384)``."""
+    return f"{row['model']} ({size})" if (size := depth_and_width(row)) else row["model"]
+
+
+def depth_and_width(row: Row) -> str:
+    """Return depth and width such as ``3×384``, nothing where they are not known."""
     shape = row.get("shape") or {}
-    if shape.get("layers") is None or shape.get("hidden") is None:
-        return row["model"]
-    return f"{row['model']} ({shape['layers']}×{shape['hidden']})"
+    known = shape.get("layers") is not None and shape.get("hidden") is not None
+    return f"{shape['layers']}×{shape['hidden']}" if known else ""
 
 
-def speedup(value: Any) -> tuple[float, float, float] | None:
-    """Return median, 10th and 90th percentile of how many times faster a latency ratio is."""
+def times_better(value: Any, invert: bool = True) -> tuple[float, ...] | None:
+    """Return how many times better than the baseline a ratio is: median, low and high end.
+
+    Args:
+        value: What a row has under ``ratio``: a number, or ``median``, ``low`` and ``high``.
+        invert: Whether a lower ratio is the better one, as of latency and of size.
+
+    Returns:
+        The three numbers, a single one where the ratio is exact, ``None`` where there is none.
+    """
     if value is None:
         return None
-    return 1 / value["median"], 1 / value["p90"], 1 / value["p10"]
+    if not isinstance(value, dict):
+        return (1 / value if invert else value,)
+    ends = (value["median"], value["low"], value["high"])
+    return (1 / ends[0], 1 / ends[2], 1 / ends[1]) if invert else ends
 
 
 def _at(path: str) -> Callable[[Row], Any]:
     return lambda row: look_up(row, path)
 
 
-def _number(title: str, key: str, path: str, scale: float = 1.0) -> Column:
+def _text_column(title: str, key: str) -> Column:
+    return Column(title, key, lambda row: row.get(key), lambda row: (row.get(key) or DASH,))
+
+
+def _number(title: str, key: str, path: str, scale: float = 1, digits: int = 1) -> Column:
     def value(row: Row) -> float | None:
         found = look_up(row, path)
         return None if found is None else found * scale
 
-    return Column(title, key, value, lambda row: _text(value(row), 1))
+    def parts(row: Row) -> tuple[str, ...]:
+        found = value(row)
+        return (DASH if found is None else f"{found:.{digits}f}",)
+
+    return Column(title, key, value, parts)
 
 
-def _ratio(title: str, key: str, path: str, invert: bool = False) -> Column:
-    def triple(row: Row) -> tuple[float, ...] | None:
-        found = look_up(row, path)
-        if isinstance(found, dict):
-            return speedup(found) if invert else (found["median"], found["p10"], found["p90"])
-        return None if found is None else (1 / found if invert else found,)
+def _speedups(device: str, batch: str) -> list[Column]:
+    name = device.lower()
+    return [
+        _ratio(f"× faster {device}", f"{name}_speedup", f"ratio.{name}_latency"),
+        _ratio(
+            f"× faster {device}, {batch} at once",
+            f"{name}_batch_speedup",
+            f"ratio.{name}_throughput_{batch}",
+            invert=False,
+        ),
+    ]
 
+
+def _ratio(title: str, key: str, path: str, invert: bool = True) -> Column:
     def value(row: Row) -> float | None:
-        found = triple(row)
+        found = times_better(look_up(row, path), invert)
         return None if found is None else found[0]
 
-    def cell(row: Row) -> str:
-        found = triple(row)
+    def interval(row: Row) -> tuple[float, float, str] | None:
+        found = times_better(look_up(row, path), invert)
+        return (found[1], found[2], look_up(row, path)["verdict"]) if found and len(found) == 3 else None
+
+    def parts(row: Row) -> tuple[str, ...]:
+        found, ends = value(row), interval(row)
         if found is None:
-            return DASH
-        spread = f" ({found[1]:.2f}–{found[2]:.2f})" if len(found) == 3 else ""
-        return f"{found[0]:.2f}{spread}"
+            return (DASH,)
+        return (f"{found:.2f}", f"{ends[0]:.2f}–{ends[1]:.2f}", ends[2]) if ends else (f"{found:.2f}",)
 
-    return Column(title, key, value, cell)
-
-
-def _text(value: float | None, digits: int) -> str:
-    return DASH if value is None else f"{value:.{digits}f}"
+    return Column(title, key, value, parts, interval)
 
 
-def _model(row: Row) -> str:
-    return f"{row['model']} (failed)" if row.get("error") else label(row)
+def _model(row: Row) -> tuple[str, ...]:
+    about = "failed" if row.get("error") else depth_and_width(row)
+    return (row["model"], about) if about else (row["model"],)
 
 
-def _latency(device: str) -> Callable[[Row], str]:
-    def cell(row: Row) -> str:
+def _latency(device: str) -> Callable[[Row], tuple[str, ...]]:
+    def parts(row: Row) -> tuple[str, ...]:
         latency = look_up(row, f"{device}.latency_ms")
-        return DASH if latency is None else f"{latency['p50']:.2f} (p90 {latency['p90']:.2f})"
+        return (DASH,) if latency is None else (f"{latency['p50']:.2f}", f"p90 {latency['p90']:.2f}")
 
-    return cell
-
-
-def _quality(row: Row) -> str:
-    return _text(look_up(row, "quality.value"), 4)
+    return parts
 
 
-def _kept(row: Row) -> str:
+def _kept(row: Row) -> tuple[str, ...]:
     value = look_up(row, "ratio.quality")
-    return DASH if value is None else f"{100 * value:.1f} %"
+    return (DASH if value is None else f"{100 * value:.1f} %",)

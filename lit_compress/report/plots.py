@@ -1,61 +1,23 @@
-"""Quality against cost, with the Pareto front, as PNG."""
+"""Quality against cost, with the Pareto front, as PNG and SVG."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lit_compress.report.columns import label, look_up
-from lit_compress.report.groups import Group, Row
+from lit_compress.report.columns import label
+from lit_compress.report.groups import RUNTIMES, Group, distinct
 from lit_compress.report.labels import place_labels
-from lit_compress.report.pareto import pareto_front
+from lit_compress.report.scatter import Scatter, scatters
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#999999")
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F3C8D", "#999999")
+# One marker per runtime; the colour is the method's.
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-# With more points than this, only the front and the teacher are named; the legend tells the rest apart.
+# With more points than this, only the front and the baseline are named; the legend tells the rest apart.
 _NAMED = 12
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One kind of cost.
-
-    Args:
-        name: Part of the file name.
-        title: Label of the axis.
-        path: Where the figure is in a row.
-        scale: Factor from the row's unit to the label's.
-        spread: Where the 10th and 90th percentile are, ``None`` for exact figures.
-    """
-
-    name: str
-    title: str
-    path: str
-    scale: float = 1.0
-    spread: str | None = None
-
-
-AXES = (
-    Axis(
-        "latency",
-        "CPU latency, ms per text at batch 1",
-        "cpu.latency_ms.p50",
-        1.0,
-        "cpu.latency_ms.p50_spread",
-    ),
-    Axis("size", "Weights on disk, MB", "bytes", 1e-6),
-    Axis(
-        "gpu_latency",
-        "GPU latency, ms per text at batch 1",
-        "gpu.latency_ms.p50",
-        1.0,
-        "gpu.latency_ms.p50_spread",
-    ),
-)
 
 
 def require_matplotlib() -> None:
@@ -74,52 +36,38 @@ def require_matplotlib() -> None:
 
 
 def draw_plots(groups: Sequence[Group], folder: Path) -> list[Path]:
-    """Draw quality against latency and against size for each group.
+    """Draw quality against each kind of cost, for each group.
 
     Args:
         groups: Groups of comparable rows; each gets plots of its own.
-        folder: Where to write ``quality_latency.png``, ``quality_size.png`` and, with GPU figures,
-            ``quality_gpu_latency.png``; the second group's names end in ``_2``, and so on.
+        folder: Where to write ``quality_latency``, ``quality_size`` and ``quality_memory``, and with GPU
+            figures ``quality_gpu_latency`` and ``quality_gpu_memory``, each as ``.png`` and ``.svg``; the
+            second group's names end in ``_2``, and so on.
 
     Returns:
-        The files. A plot for which fewer than two models have both figures is left out.
+        The files. A plot for which fewer than two rows have both figures is left out.
 
     Raises:
         ImportError: Matplotlib is not installed.
     """
     require_matplotlib()
+    from matplotlib import rc_context
+
     written = []
-    for number, group in enumerate(groups, start=1):
-        for axis in AXES:
-            rows = [r for r in group.rows if look_up(r, axis.path) is not None and r.get("quality")]
-            if len(rows) >= 2:
-                suffix = "" if number == 1 else f"_{number}"
-                path = folder / f"quality_{axis.name}{suffix}.png"
-                _draw(rows, axis, group.title, path)
-                written.append(path)
+    # A dollar in a model's name is no formula. With a fixed salt the same rows give the same SVG.
+    with rc_context({"text.parse_math": False, "svg.hashsalt": "lit-compress"}):
+        for number, group in enumerate(groups, start=1):
+            suffix = "" if number == 1 else f"_{number}"
+            for scatter in scatters(group):
+                figure = _draw(scatter, group.title)
+                for kind in ("png", "svg"):
+                    path = folder / f"quality_{scatter.axis.name}{suffix}.{kind}"
+                    figure.savefig(path, metadata={"Date": None} if kind == "svg" else None)
+                    written.append(path)
     return written
 
 
-@dataclass(frozen=True)
-class _Cloud:
-    """The points of one plot: rows, their costs with lower and upper ends, their qualities."""
-
-    rows: list[Row]
-    costs: list[float]
-    low: list[float]
-    high: list[float]
-    values: list[float]
-
-    @classmethod
-    def of(cls, rows: list[Row], axis: Axis) -> _Cloud:
-        costs = [look_up(row, axis.path) * axis.scale for row in rows]
-        low, high = costs, costs
-        if axis.spread is not None:
-            low, high = ([look_up(row, axis.spread)[end] for row in rows] for end in (0, 1))
-        return cls(rows, costs, low, high, [row["quality"]["value"] for row in rows])
-
-
-def _draw(rows: list[Row], axis: Axis, title: str, path: Path) -> None:
+def _draw(scatter: Scatter, title: str) -> Any:
     # Figure is used without pyplot, which would keep every figure in memory and pick a screen backend.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -127,60 +75,77 @@ def _draw(rows: list[Row], axis: Axis, title: str, path: Path) -> None:
     figure = Figure(figsize=(8, 5.2), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    cloud = _Cloud.of(rows, axis)
-    upward = rows[0]["quality"].get("higher_is_better", True)
-    front = pareto_front(cloud.low, cloud.high, [v if upward else -v for v in cloud.values])
-    _draw_points(axes, cloud)
-    _set_limits(axes, cloud)
-    stairs = _draw_front(axes, front, cloud)
-    _describe(figure, axes, axis, rows[0]["quality"], title, upward)
-    _name_points(axes, cloud, front, stairs)
-    figure.savefig(path)
+    _draw_points(axes, scatter)
+    _set_limits(axes, scatter)
+    stairs = _draw_front(axes, scatter)
+    _describe(figure, axes, scatter, title)
+    _name_points(axes, scatter, stairs)
+    return figure
 
 
-def _name_points(axes: Any, cloud: _Cloud, front: list[int], stairs: list[tuple[float, float]]) -> None:
+def _name_points(axes: Any, scatter: Scatter, stairs: list[tuple[float, float]]) -> None:
+    rows, front = scatter.rows, scatter.front
     # The front takes its places first.
-    order = [*front, *(index for index in range(len(cloud.rows)) if index not in front)]
-    named = [i in front or cloud.rows[i]["role"] == "teacher" or len(order) <= _NAMED for i in order]
-    names = [label(cloud.rows[i]) if shown else "" for i, shown in zip(order, named, strict=True)]
+    order = [*front, *(index for index in range(len(rows)) if index not in front)]
+    named = [i in front or rows[i]["is_baseline"] or len(order) <= _NAMED for i in order]
+    many = len({row["runtime"] for row in rows}) > 1
+    names = [f"{label(rows[i])}, {rows[i]['runtime']}" if many else label(rows[i]) for i in order]
     lines = [*pairwise(stairs)]
-    lines += [((low, y), (high, y)) for low, high, y in zip(cloud.low, cloud.high, cloud.values, strict=True)]
-    place_labels(axes, [(cloud.costs[i], cloud.values[i]) for i in order], names, lines)
-
-
-def _draw_points(axes: Any, cloud: _Cloud) -> None:
-    methods = list(dict.fromkeys(row["method"] for row in cloud.rows if row["role"] != "teacher"))
-    styles: list[tuple[str, dict[str, Any]]] = [
-        (method, {"color": _COLOURS[n % len(_COLOURS)], "marker": _MARKERS[n % len(_MARKERS)], "s": 46})
-        for n, method in enumerate(methods)
+    lines += [
+        ((low, y), (high, y))
+        for low, high, y in zip(scatter.low, scatter.high, scatter.values, strict=True)
+        if high > low
     ]
-    styles.append(("teacher", {"facecolor": "white", "edgecolor": "black", "marker": "*", "s": 170}))
-    kinds = ["teacher" if row["role"] == "teacher" else row["method"] for row in cloud.rows]
-    for kind, style in styles:
-        chosen = [index for index, other in enumerate(kinds) if other == kind]
-        if chosen:
-            xs, ys = [cloud.costs[i] for i in chosen], [cloud.values[i] for i in chosen]
-            axes.scatter(xs, ys, label=kind, zorder=3, **style)
-    left = [max(0.0, cost - low) for cost, low in zip(cloud.costs, cloud.low, strict=True)]
-    right = [max(0.0, high - cost) for cost, high in zip(cloud.costs, cloud.high, strict=True)]
+    points = [(scatter.costs[i], scatter.values[i]) for i in order]
+    place_labels(axes, points, [name if yes else "" for name, yes in zip(names, named, strict=True)], lines)
+
+
+def _draw_points(axes: Any, scatter: Scatter) -> None:
+    methods = distinct(row["method"] for row in scatter.rows if not row["is_baseline"])
+    runtimes = sorted({row["runtime"] for row in scatter.rows}, key=_rank)
+    colours = {method: _COLOURS[n % len(_COLOURS)] for n, method in enumerate(methods)}
+    markers = {runtime: _MARKERS[n % len(_MARKERS)] for n, runtime in enumerate(runtimes)}
+    for row, cost, value in zip(scatter.rows, scatter.costs, scatter.values, strict=True):
+        style = {"color": colours.get(row["method"]), "marker": markers[row["runtime"]], "s": 46}
+        if row["is_baseline"]:
+            style = {"facecolor": "white", "edgecolor": "black", "marker": "*", "s": 170}
+        axes.scatter(cost, value, zorder=3, **style)
+    _legend(axes, colours, markers if len(runtimes) > 1 else {})
+    left = [max(0.0, cost - low) for cost, low in zip(scatter.costs, scatter.low, strict=True)]
+    right = [max(0.0, high - cost) for cost, high in zip(scatter.costs, scatter.high, strict=True)]
     if any(left) or any(right):
         bars = {"fmt": "none", "ecolor": "0.55", "elinewidth": 1, "capsize": 2, "zorder": 2}
-        axes.errorbar(cloud.costs, cloud.values, xerr=[left, right], **bars)
+        axes.errorbar(scatter.costs, scatter.values, xerr=[left, right], **bars)
 
 
-def _draw_front(axes: Any, front: list[int], cloud: _Cloud) -> list[tuple[float, float]]:
+def _rank(runtime: str) -> tuple[int, str]:
+    return (RUNTIMES.index(runtime) if runtime in RUNTIMES else len(RUNTIMES), runtime)
+
+
+def _legend(axes: Any, colours: dict[str, str], markers: dict[str, str]) -> None:
+    """Put entries without points into the legend: colours for methods, markers for runtimes."""
+    circle, grey = {"marker": "o", "s": 46}, {"color": "0.45", "s": 46}
+    for method, colour in colours.items():
+        axes.scatter([], [], label=method, color=colour, **circle)
+    axes.scatter([], [], label="baseline", facecolor="white", edgecolor="black", marker="*", s=130)
+    for runtime, marker in markers.items():
+        axes.scatter([], [], label=runtime, marker=marker, **grey)
+
+
+def _draw_front(axes: Any, scatter: Scatter) -> list[tuple[float, float]]:
     """Draw the front as stairs and return their corners."""
-    corners = [(cloud.costs[front[0]], cloud.values[front[0]])]
+    costs, values, front = scatter.costs, scatter.values, scatter.front
+    corners = [(costs[front[0]], values[front[0]])]
     for index in front[1:]:
-        corners += [(cloud.costs[index], corners[-1][1]), (cloud.costs[index], cloud.values[index])]
+        corners += [(costs[index], corners[-1][1]), (costs[index], values[index])]
     corners.append((axes.get_xlim()[1], corners[-1][1]))
     xs, ys = zip(*corners, strict=True)
     axes.plot(xs, ys, color="0.35", linestyle="--", linewidth=1.1, label="Pareto front", zorder=1)
     return corners
 
 
-def _set_limits(axes: Any, cloud: _Cloud) -> None:
-    costs, values = cloud.costs, cloud.values
+def _set_limits(axes: Any, scatter: Scatter) -> None:
+    costs, values = scatter.costs, scatter.values
     if max(costs) > 8 * min(costs):
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
@@ -191,9 +156,10 @@ def _set_limits(axes: Any, cloud: _Cloud) -> None:
     axes.set_ylim(min(values) - margin, max(values) + 1.6 * margin)
 
 
-def _describe(figure: Any, axes: Any, axis: Axis, quality: dict[str, Any], title: str, upward: bool) -> None:
-    axes.set_xlabel(f"{axis.title}  (← better)")
-    axes.set_ylabel(f"{quality['metric']} on {quality['split']}  ({'better →' if upward else '← better'})")
+def _describe(figure: Any, axes: Any, scatter: Scatter, title: str) -> None:
+    quality, better = scatter.rows[0]["quality"], "better →" if scatter.upward else "← better"
+    axes.set_xlabel(f"{scatter.axis.title}  (← better)")
+    axes.set_ylabel(f"{quality['metric']} on {quality['split']}  ({better})")
     axes.grid(color="0.92")
     axes.set_axisbelow(True)
     for side in ("top", "right"):
@@ -202,7 +168,8 @@ def _describe(figure: Any, axes: Any, axis: Axis, quality: dict[str, Any], title
     words = title.split(" · ")
     half = (len(words) + 1) // 2
     lines = [" · ".join(words[:half]), " · ".join(words[half:])]
-    if axis.spread is not None:
-        lines.append("Bars hold the middle 80 % of the rounds; where they overlap, speeds count as equal.")
-    note = "\n".join(lines)
-    figure.supxlabel(note, fontsize=7, color="0.4", x=0.01, ha="left")
+    if scatter.low != scatter.high:
+        lines.append(
+            "Bars: 95 % interval of the ratio to the baseline; where they overlap, costs count as equal."
+        )
+    figure.supxlabel("\n".join(lines), fontsize=7, color="0.4", x=0.01, ha="left")

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from lit_compress.benchmark.results import append_rows
 from lit_compress.report.command import collect, report
-from tests.benchmark.conftest import make_row, make_teacher
+from tests.report.rows import make_row, make_teacher
 
 
 def console():

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from lit_compress.report.groups import group_rows
 from lit_compress.report.labels import place_labels
 from lit_compress.report.plots import draw_plots
-from tests.benchmark.conftest import make_row, make_teacher
+from tests.report.rows import GPU, make_row, make_teacher
 
 
 def rows(count=3, **changes):
@@ -31,29 +31,42 @@ def png_size(path):
     return struct.unpack(">II", head[16:])
 
 
-def test_two_plots_per_group(tmp_path):
+def test_three_plots_per_group_as_png_and_svg(tmp_path):
     other = rows(environment__cpu="Slow CPU")
     written = draw_plots(group_rows(rows(4) + other), tmp_path)
-    names = ["quality_latency.png", "quality_size.png", "quality_latency_2.png", "quality_size_2.png"]
+    names = [
+        f"quality_{cost}{suffix}.{kind}"
+        for suffix in ("", "_2")
+        for cost in ("latency", "size", "memory")
+        for kind in ("png", "svg")
+    ]
     assert [path.name for path in written] == names
-    assert all(png_size(path) == (1200, 780) for path in written)
+    assert all(png_size(path) == (1200, 780) for path in written if path.suffix == ".png")
+    assert all("<svg" in path.read_text()[:1000] for path in written if path.suffix == ".svg")
 
 
-def test_gpu_plot_where_there_are_gpu_figures(tmp_path):
-    gpu = {"latency_ms": {"p50": 1.5, "p90": 2.0, "p50_spread": [1.4, 1.6], "p90_spread": [1.9, 2.1]}}
-    gpu |= {"vram_mb": 300.0, "throughput": {"texts_per_second": 9.0, "spread": [8.0, 9.5], "batch": 32}}
-    written = draw_plots(group_rows(rows(gpu=gpu)), tmp_path)
-    assert "quality_gpu_latency.png" in [path.name for path in written]
+def test_same_rows_give_the_same_svg(tmp_path):
+    texts = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        draw_plots(group_rows(rows()), tmp_path / name)
+        texts.append((tmp_path / name / "quality_size.svg").read_text())
+    assert texts[0] == texts[1]
+
+
+def test_gpu_plots_where_there_are_gpu_figures(tmp_path):
+    names = [path.name for path in draw_plots(group_rows(rows(gpu=GPU)), tmp_path)]
+    assert {"quality_gpu_latency.png", "quality_gpu_memory.svg"} <= set(names)
 
 
 def test_wide_range_of_latencies_and_equal_qualities_can_be_drawn(tmp_path):
-    far = make_row(model="far", cpu__latency_ms__p50=900.0, cpu__latency_ms__p50_spread=[880.0, 950.0])
-    same = [make_row(model=f"m{i}", run=f"runs/{i}") for i in range(2)]
-    assert len(draw_plots(group_rows([far, *same]), tmp_path)) == 2
+    far = make_row(model="far", cpu__latency_ms__p50=900.0)
+    same = [make_row(model=f"$m_{i}$", run=f"runs/{i}", runtime="onnx-int8") for i in range(2)]
+    assert len(draw_plots(group_rows([far, *same]), tmp_path)) == 6
 
 
 def test_nothing_to_compare_draws_nothing(tmp_path):
-    assert draw_plots(group_rows([make_row(), make_teacher(cpu=None, bytes=None, ratio={})]), tmp_path) == []
+    assert draw_plots(group_rows([make_row(), make_teacher(cpu=None, bytes=None)]), tmp_path) == []
 
 
 def test_names_cover_neither_each_other_nor_points_nor_lines():
