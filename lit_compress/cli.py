@@ -15,11 +15,13 @@ from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_info
 
 # Every public class is imported so that recipes can name it without its path.
 from lit_compress import callbacks, data, models, modules, objectives
 from lit_compress.callbacks import Benchmark, ModelFolder
 from lit_compress.callbacks.checkpoint import BestAndLast
+from lit_compress.dashboard.login import has_key, offline_by_choice
 from lit_compress.errors import check_yaml, suggestion, tidy
 
 _CHECKPOINT_NAMES = ("best", "last")
@@ -239,11 +241,27 @@ def _loggers(given: Any, run_dir: Path, config: Namespace) -> Any:
         if logger.class_path.endswith("WandbLogger"):
             init.save_dir = str(run_dir)
             run_dir.mkdir(parents=True, exist_ok=True)
+            _go_offline_without_a_key(init)
             extra = logger.get("dict_kwargs") or {}
             extra = extra.as_dict() if isinstance(extra, Namespace) else extra
             model = config.model.init_args
             logger.dict_kwargs = {"group": model.get("recipe"), "job_type": model.get("method"), **extra}
     return loggers
+
+
+def _go_offline_without_a_key(init: Namespace) -> None:
+    """Log offline where W&B would ask for a key, or die where nobody can be asked."""
+    if not init.offline and not offline_by_choice() and not has_key():
+        init.offline = True
+        rank_zero_info(
+            "W&B: no key is set, so the run is logged offline; wandb sync sends it once there is one."
+        )
+    if init.log_model and init.offline:
+        raise ValueError(
+            "Expected log_model=false where W&B logs offline but trainer.logger.init_args.log_model is "
+            f"{str(init.log_model).lower()}; leave it out, as the model folder becomes an artifact anyway, or run "
+            "wandb login."
+        )
 
 
 def _class_names() -> list[str]:

@@ -11,15 +11,19 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from transformers import PreTrainedModel
 
+from lit_compress.benchmark.protocol import BASELINE_RUNTIME
 from lit_compress.benchmark.results import FILE_NAME, read_results
 from lit_compress.callbacks.benchmark import Benchmark
 from lit_compress.callbacks.student import student_from_checkpoint
+from lit_compress.dashboard.artifacts import log_artifacts
 from lit_compress.models.card import model_card
 from lit_compress.models.checkpoint import check_place, save_folder
 
 
 class ModelFolder(pl.Callback):
     """Write the best checkpoint as a model folder: weights, config, tokenizer, card and manifest.
+
+    Loggers of Weights & Biases get the folder and ``results.jsonl`` as artifacts.
 
     Args:
         folder: Where to write it; ``<default_root_dir>/model`` where ``None``.
@@ -70,6 +74,8 @@ class ModelFolder(pl.Callback):
         facts = run_facts(trainer, pl_module, checkpoint)
         data = getattr(trainer, "datamodule", None)
         save_folder(path, model, getattr(data, "tokenizer_object", None), facts, model_card(facts))
+        run_dir = Path(trainer.default_root_dir)
+        log_artifacts(trainer.loggers, facts["recipe"] or run_dir.name, path, run_dir / FILE_NAME, facts)
         rank_zero_info(f"Model folder: {path}")
 
 
@@ -122,5 +128,7 @@ def _row_of(trainer: pl.Trainer, checkpoint: str | None) -> dict[str, Any] | Non
         rank_zero_warn(f"The model card is written without figures: {error}")
         return None
     name = Path(checkpoint).name if checkpoint else None
-    own = [row for row in rows if row.get("role") == "student" and row.get("checkpoint") == name]
-    return own[-1] if own else None
+    own = [row for row in rows if row["role"] == "student" and row["checkpoint"] == name]
+    # The card shows what the folder holds, in eager float32 where that was measured.
+    plain = [row for row in own if row["runtime"] == BASELINE_RUNTIME]
+    return next(iter([*reversed(plain), *reversed(own)]), None)

@@ -6,17 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lit_compress.report.columns import label, look_up
+from lit_compress.report.scatter import AXES
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
-
-# name → (path in the row, factor, title of the axis)
-_AXES = {
-    "cpu_latency": ("cpu.latency_ms.p50", 1.0, "CPU latency (ms)"),
-    "gpu_latency": ("gpu.latency_ms.p50", 1.0, "GPU latency (ms)"),
-    "size": ("bytes", 1e-6, "size (MB)"),
-    "vram": ("gpu.vram_mb", 1.0, "VRAM (MB)"),
-}
 
 
 def scatter_data(rows: Sequence[dict[str, Any]]) -> dict[str, tuple[list[str], list[list[Any]]]]:
@@ -31,14 +24,14 @@ def scatter_data(rows: Sequence[dict[str, Any]]) -> dict[str, tuple[list[str], l
     """
     metric = next((row["quality"]["metric"] for row in rows if row.get("quality")), "quality")
     plots = {}
-    for name, (path, factor, title) in _AXES.items():
+    for axis in AXES:
         points = [
-            [label(row), row.get("runtime"), look_up(row, path) * factor, look_up(row, "quality.value")]
+            [label(row), row.get("runtime"), look_up(row, axis.path) * axis.scale, row["quality"]["value"]]
             for row in rows
-            if look_up(row, path) is not None and look_up(row, "quality.value") is not None
+            if look_up(row, axis.path) is not None and row.get("quality")
         ]
         if len(points) > 1:
-            plots[name] = (["model", "runtime", title, metric], points)
+            plots[axis.name] = (["model", "runtime", axis.title, metric], points)
     return plots
 
 
