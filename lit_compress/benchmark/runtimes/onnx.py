@@ -1,0 +1,106 @@
+"""ONNX Runtime on the CPU. Nothing here imports torch before an artefact is built."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from lit_compress.benchmark.runtimes.base import Batch, Runtime, Session
+
+_FILE = "model.onnx"
+
+
+def check_onnx() -> None:
+    """Refuse where the libraries for ONNX are missing.
+
+    Raises:
+        ImportError: ``onnx`` or ``onnxruntime`` is not installed.
+    """
+    missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise ImportError(
+            f"Expected {' and '.join(missing)} for an ONNX runtime but got no such package; "
+            'run pip install "lit-compress[onnx]".'
+        )
+
+
+class OnnxSession(Session):
+    """An ONNX file of a text classifier in ONNX Runtime.
+
+    Args:
+        path: The file.
+        threads: Threads within one operator; operators run one after the other.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        # A thread that spins while it waits burns processor time, which is what is measured.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._names = [entry.name for entry in self._session.get_inputs()]
+
+    def inputs(self, batch: Batch) -> Batch:
+        """Return the inputs that the file has; segments are all the first where the batch has none."""
+        zeros = np.zeros_like(batch["input_ids"])
+        return {name: batch.get(name, zeros) for name in self._names}
+
+    def run(self, inputs: Batch) -> npt.NDArray[np.float32]:
+        """Return the logits."""
+        return self._session.run(["logits"], inputs)[0]
+
+    def logits(self, output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the logits."""
+        return output
+
+
+class OnnxFp32(Runtime):
+    """ONNX Runtime with float32 weights and fused attention."""
+
+    name: ClassVar[str] = "onnx-fp32"
+    libraries: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
+
+    def check(self) -> None:
+        """Refuse where a library is missing; see :meth:`Runtime.check`."""
+        check_onnx()
+
+    def build(self, folder: Path, target: Path) -> None:
+        """Export the model; see :meth:`Runtime.build`."""
+        from lit_compress.export.onnx import export_onnx
+        from lit_compress.models.checkpoint import load
+
+        export_onnx(load(folder), target / _FILE)
+
+    def imports(self, folder: Path) -> None:
+        """Import ONNX Runtime; see :meth:`Runtime.imports`."""
+        import onnxruntime  # noqa: F401
+
+    def open(self, folder: Path, artefact: Path, device: str, threads: int) -> OnnxSession:
+        """Load the file; see :meth:`Runtime.open`."""
+        return OnnxSession(artefact / _FILE, threads)
+
+
+class OnnxInt8(OnnxFp32):
+    """ONNX Runtime with int8 weights; activations are quantized while it runs."""
+
+    name: ClassVar[str] = "onnx-int8"
+
+    def build(self, folder: Path, target: Path) -> None:
+        """Export and quantize the model; see :meth:`Runtime.build`."""
+        from lit_compress.export.onnx import export_onnx, quantize_onnx
+        from lit_compress.models.checkpoint import load
+
+        model, full = load(folder), target / "float32.onnx"
+        export_onnx(model, full)
+        quantize_onnx(full, target / _FILE, model)
+        full.unlink()

@@ -1,0 +1,89 @@
+"""Attention as one node of an ONNX graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.masking_utils import AttentionMaskInterface
+
+_NAME = "lit_compress_onnx"
+#: The operator set of ONNX Runtime that holds the node.
+DOMAIN = "com.microsoft"
+
+
+@contextmanager
+def fused_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Let the TorchScript exporter write every attention of a model as one ``MultiHeadAttention`` node.
+
+    The node is written here and not found afterwards by ONNX Runtime's graph fusion, because that one goes by
+    patterns: it knows few graphs, wants one number of heads for all layers, and leaves what it does not know
+    as it is without a word.
+
+    Args:
+        model: An encoder that supports transformers' ``AttentionInterface``.
+
+    Yields:
+        Nothing; within the context the model can be exported but not run.
+
+    Raises:
+        ValueError: The model computes its attention itself.
+    """
+    AttentionInterface.register(_NAME, _attention)
+    AttentionMaskInterface.register(_NAME, _padding_mask)
+    before = model.config._attn_implementation
+    model.set_attn_implementation(_NAME)
+    try:
+        if model.config._attn_implementation != _NAME:
+            raise ValueError(
+                "Expected a model that supports transformers' AttentionInterface but got "
+                f"{type(model).__name__}; BERT, RoBERTa, DistilBERT and ELECTRA do."
+            )
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+class _MultiHeadAttention(torch.autograd.Function):
+    """A stand-in while the model is traced: of the right shape, and exported as the node."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float, heads: int
+    ) -> Tensor:
+        return torch.zeros_like(query)
+
+    @staticmethod
+    def symbolic(g: Any, query: Any, key: Any, value: Any, mask: Any, scale: float, heads: int) -> Any:
+        nothing = g.op("prim::Constant")
+        nothing.setType(torch._C.OptionalType.ofTensor())  # no bias: the projections have added theirs
+        node = f"{DOMAIN}::MultiHeadAttention"
+        output = g.op(node, query, key, value, nothing, mask, num_heads_i=heads, scale_f=scale)
+        output.setType(query.type())
+        return output
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Take (texts, heads, tokens, width), return (texts, tokens, heads, width), as transformers wants it."""
+    heads, width = int(query.shape[1]), int(query.shape[3])
+    scale = width**-0.5 if scaling is None else float(scaling)
+    flat = (tensor.transpose(1, 2).flatten(2) for tensor in (query, key, value))
+    output = _MultiHeadAttention.apply(*flat, attention_mask, scale, heads)
+    return output.unflatten(2, (heads, width)), None
+
+
+def _padding_mask(*args: Any, attention_mask: Tensor, **kwargs: Any) -> Tensor:
+    """Return the mask of the batch, (texts, tokens), not one of (texts, heads, tokens, tokens)."""
+    return attention_mask.to(torch.int32)
