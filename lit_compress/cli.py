@@ -246,6 +246,9 @@ def _loggers(given: Any, run_dir: Path, config: Namespace) -> Any:
             extra = extra.as_dict() if isinstance(extra, Namespace) else extra
             model = config.model.init_args
             logger.dict_kwargs = {"group": model.get("recipe"), "job_type": model.get("method"), **extra}
+            if init.offline:
+                # The logger says it by WANDB_MODE, which wandb no longer reads once it was asked for a key.
+                logger.dict_kwargs["mode"] = "offline"
     return loggers
 
 
