@@ -7,13 +7,12 @@ from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
+from lit_compress.benchmark.protocol import BASELINE_RUNTIME
 from lit_compress.dashboard.charts import log_scatters
 from lit_compress.report.columns import columns_of, look_up
 
 Row = dict[str, Any]
 
-#: The runtime whose figures have no runtime in their key.
-MAIN_RUNTIME = "torch-fp32"
 DEVICES = ("cpu", "gpu")
 # metric → (path in the row, factor)
 _FIGURES = {
@@ -93,9 +92,9 @@ def variant(row: Row, rows: Sequence[Row]) -> str:
     Returns:
         Nothing for eager float32 at the fewest threads; ``onnx-int8/``, ``2-threads/`` and the like otherwise.
     """
-    runtime, threads = row.get("runtime", MAIN_RUNTIME), row["protocol"]["threads"]
+    runtime, threads = row["runtime"], row["protocol"]["threads"]
     fewest = min(other["protocol"]["threads"] for other in rows)
-    return ("" if runtime == MAIN_RUNTIME else f"{runtime}/") + (
+    return ("" if runtime == BASELINE_RUNTIME else f"{runtime}/") + (
         "" if threads == fewest else f"{threads}-threads/"
     )
 

@@ -18,14 +18,12 @@ _SHARE = re.compile(r"([\d.eE+-]+)\s*\*\s*teacher")
 _ROUNDING = 1e-6
 # The peak memory of a process differs by about this share when the same model is measured twice.
 _MEMORY_NOISE = 0.02
-# Figures whose noise the rows tell: the ratio to the baseline where there is one, else the spread over rounds.
-_INTERVALS = {
-    f"{device}/{name}": (ratio, f"{device}.latency_ms.{spread}")
+# Figures whose noise the rows tell: in the ratio to the baseline, and in the spread over rounds.
+_RATIOS = {f"{device}/latency_ms": f"ratio.{device}_latency" for device in ("cpu", "gpu")}
+_SPREADS = {
+    f"{device}/{figure}": f"{device}.latency_ms.{spread}"
     for device in ("cpu", "gpu")
-    for name, ratio, spread in (
-        ("latency_ms", f"ratio.{device}_latency", "p50_spread"),
-        ("latency_p90_ms", None, "p90_spread"),
-    )
+    for figure, spread in (("latency_ms", "p50_spread"), ("latency_p90_ms", "p90_spread"))
 }
 
 
@@ -100,7 +98,7 @@ def choose(
     Without that, a pure distillation, whose checkpoints are all equally fast, would be decided by the noise.
 
     Args:
-        rows: One row per checkpoint, of one session and one runtime.
+        rows: One row per checkpoint, in one runtime; of several sessions only on one scale.
         floor: The quality to reach.
         cost: Name of the figure to minimise, such as ``cpu/latency_ms``.
         teacher: The teacher's quality, for a floor that is a share of it.
@@ -139,9 +137,9 @@ def choose(
 def _cheapest(
     good: Sequence[Row], cost: str, wanted: str, counted: str, quality: str, unjudged: str
 ) -> Choice:
-    lowest = min(good, key=lambda row: figures(row)[cost])
-    ceiling = _interval(lowest, cost)[1]
-    equal = [row for row in good if _interval(row, cost)[0] <= ceiling]
+    ranges = _ranges(good, cost)
+    ceiling = min(ranges)[2]
+    equal = [row for row, (_, low, _) in zip(good, ranges, strict=True) if low <= ceiling]
     best = max(equal, key=lambda row: (_value(row), -figures(row)[cost]))
     reason = (
         f"{best['checkpoint']} is the lowest in {cost}, {figures(best)[cost]:.4g}, of the {counted} checkpoints "
@@ -151,6 +149,25 @@ def _cheapest(
         others = ", ".join(row["checkpoint"] for row in equal if row is not best)
         reason += f" {others} is as low but for noise, so {quality} decided."
     return Choice(best, True, reason + unjudged)
+
+
+def _ranges(rows: Sequence[Row], cost: str) -> list[tuple[float, float, float]]:
+    """Return the cost of each row with the ends between which it may lie.
+
+    Ratios to the baseline, where all rows have them, hold across sessions; figures in milliseconds do not.
+    """
+    ratios = [look_up(row, _RATIOS.get(cost, "")) for row in rows]
+    if all(ratios):
+        return [(ratio["median"], ratio["low"], ratio["high"]) for ratio in ratios]
+    return [_range(row, cost) for row in rows]
+
+
+def _range(row: Row, cost: str) -> tuple[float, float, float]:
+    value = figures(row)[cost]
+    if cost.endswith("peak_mb"):
+        return value, value * (1 - _MEMORY_NOISE / 2), value * (1 + _MEMORY_NOISE / 2)
+    low, high = look_up(row, _SPREADS.get(cost, "")) or (value, value)
+    return value, low, high
 
 
 def _value(row: Row) -> float:
@@ -165,16 +182,3 @@ def _missing(row: Row, cost: str) -> str:
     if row.get("error"):
         return str(row["error"])
     return f"{cost} was not taken" if row.get("quality") else "its quality was not evaluated"
-
-
-def _interval(row: Row, cost: str) -> tuple[float, float]:
-    """Return where the cost may lie, in units that are the same for all rows of a session."""
-    value = figures(row)[cost]
-    if cost.endswith("peak_mb"):
-        return value * (1 - _MEMORY_NOISE / 2), value * (1 + _MEMORY_NOISE / 2)
-    ratio, spread = _INTERVALS.get(cost, (None, None))
-    found = look_up(row, ratio) if ratio else None
-    if found and found.get("low") is not None:
-        return value * found["low"] / found["median"], value * found["high"] / found["median"]
-    low, high = (look_up(row, spread) if spread else None) or (value, value)
-    return low, high

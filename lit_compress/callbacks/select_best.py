@@ -13,9 +13,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lit_compress.benchmark.metrics import COSTS, checkpoint_metrics, variant
-from lit_compress.benchmark.results import FILE_NAME, read_results
+from lit_compress.benchmark.protocol import BASELINE_RUNTIME
 from lit_compress.benchmark.selection import Choice, Floor, choose
 from lit_compress.callbacks.benchmark import Benchmark
+from lit_compress.report.scale import put_on_one_scale
 
 _PREFIX = "benchmark/"
 
@@ -24,9 +25,9 @@ class SelectBest(pl.Callback):
     """Make the checkpoint with the lowest cost among those that are good enough the best one.
 
     It chooses at the end of fit, among the checkpoints that the checkpoint callback has kept, by the rows that
-    :class:`Benchmark` has just written: those are of one session, so that times can be compared, and their
-    quality is that of the weights as saved. Checkpoints whose costs differ by no more than noise count as
-    equally cheap; the better quality decides between them.
+    :class:`Benchmark` has just taken: those were measured in turns with the same baseline, so that times can be
+    compared, and their quality is that of the weights as saved. Checkpoints whose costs differ by no more than
+    noise count as equally cheap; the better quality decides between them.
 
     The choice becomes ``best.ckpt`` beside the others and the trainer's ``best_model_path``, from which the
     model folder is written; the loggers' ``benchmark/…`` are then its figures. Where none is good enough the
@@ -115,6 +116,12 @@ class SelectBest(pl.Callback):
                 f"Expected a GPU for minimise={self.minimise!r} but there is none here; minimise "
                 f"{self.minimise.replace('gpu/', 'cpu/')} instead."
             )
+        wanted = self._variant.rstrip("/") or BASELINE_RUNTIME
+        if wanted not in benchmark.runtimes:
+            raise ValueError(
+                f"Expected minimise={self.minimise!r} to name a runtime that the benchmark measures, one of "
+                f"{', '.join(benchmark.runtimes)}; add {wanted!r} to benchmark.runtimes, or correct it."
+            )
 
     # -- after training ----------------------------------------------------------------------------
 
@@ -134,8 +141,8 @@ class SelectBest(pl.Callback):
         """Return the path of the chosen checkpoint, after everything that one process does with it."""
         keep: Any = trainer.checkpoint_callback
         paths = {Path(path).name: path for path in keep.best_k_models}
-        session = _last_session(Path(trainer.default_root_dir) / FILE_NAME)
-        choice = self._decide(session, paths)
+        rows = put_on_one_scale(_benchmark(trainer).rows)
+        choice = self._decide(rows, paths)
         if choice.qualifies:
             rank_zero_info(f"SelectBest: {choice.reason}")
         else:
@@ -148,21 +155,17 @@ class SelectBest(pl.Callback):
             return None
         _copy(Path(path), Path(path).with_name("best.ckpt"))
         for logger in trainer.loggers:
-            logger.log_metrics(checkpoint_metrics(session, Path(path).name), step=trainer.global_step)
+            logger.log_metrics(checkpoint_metrics(rows, Path(path).name), step=trainer.global_step)
         return str(path)
 
-    def _decide(self, session: list[dict[str, Any]], paths: dict[str, str]) -> Choice:
-        rows = [
+    def _decide(self, rows: list[dict[str, Any]], paths: dict[str, str]) -> Choice:
+        candidates = [
             row
-            for row in session
-            if row["role"] != "teacher"
-            and row["checkpoint"] in paths
-            and variant(row, session) == self._variant
+            for row in rows
+            if row["role"] != "teacher" and row["checkpoint"] in paths and variant(row, rows) == self._variant
         ]
-        baseline = next((row for row in session if row.get("is_baseline")), None)
-        quality = (baseline or {}).get("quality")
-        teacher = quality["value"] if quality else None
-        return choose(rows, self._floor, self._cost, teacher, self.quality)
+        qualities = [row["quality"]["value"] for row in rows if row["is_baseline"] and row["quality"]]
+        return choose(candidates, self._floor, self._cost, qualities[0] if qualities else None, self.quality)
 
 
 def _split(minimise: str) -> tuple[str, str]:
@@ -190,12 +193,6 @@ def _benchmark(trainer: pl.Trainer) -> Benchmark:
             "leave SelectBest out."
         )
     return [c for c in found if c.at_end][-1]
-
-
-def _last_session(path: Path) -> list[dict[str, Any]]:
-    """Return the rows that the benchmark of this fit has just appended."""
-    rows = read_results(path)
-    return [row for row in rows if row["session"] == rows[-1]["session"]]
 
 
 def _copy(source: Path, target: Path) -> None:

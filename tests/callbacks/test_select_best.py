@@ -1,6 +1,8 @@
 """The checkpoint that a fit ends in, where figures are told per epoch instead of measured."""
 
+import copy
 import itertools
+import json
 
 import pytest
 import torch
@@ -8,11 +10,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from transformers import AutoModelForSequenceClassification
 
-from lit_compress.benchmark.results import FILE_NAME, SCHEMA, append_rows
+from lit_compress import cli
+from lit_compress.benchmark.results import FILE_NAME, SCHEMA, append_rows, read_results
 from lit_compress.callbacks import Benchmark, ModelFolder, SelectBest
 from lit_compress.callbacks.student import kept_checkpoints
 from lit_compress.modules import AdamW, FineTuning
-from tests.runs import KillAt
+from tests.benchmark.conftest import fake_workers  # noqa: F401
+from tests.runs import RECIPES, KillAt, arguments
 from tests.tiny import tiny_bert
 
 TEACHER = 0.9
@@ -28,12 +32,12 @@ class Told(Benchmark):
         self.figures, self.teacher, self.session = figures, teacher, session
 
     def on_fit_end(self, trainer, pl_module):
-        # Of an earlier session, in which the last epoch was the fastest.
+        # The file also holds a fit before this one, in which the last epoch was the fastest.
         old = [row(f"epoch_{e}.ckpt", 0.99, 9.0 - e, "old") for e in self.figures]
-        rows = [row(None, self.teacher, 8.0, self.session, role="teacher", is_baseline=True)]
+        self.rows = [row(None, self.teacher, 8.0, self.session, role="teacher", is_baseline=True)]
         for path in kept_checkpoints(trainer):
-            rows.append(row(path.name, *self.figures[int(path.stem.split("_")[1])], self.session))
-        append_rows(f"{trainer.default_root_dir}/{FILE_NAME}", [*old, *rows])
+            self.rows.append(row(path.name, *self.figures[int(path.stem.split("_")[1])], self.session))
+        append_rows(f"{trainer.default_root_dir}/{FILE_NAME}", [*old, *self.rows])
 
 
 def row(checkpoint, quality, latency, session, **more):
@@ -52,6 +56,7 @@ def row(checkpoint, quality, latency, session, **more):
         "role": "student",
         "is_baseline": False,
         "checkpoint": checkpoint,
+        "weights": checkpoint or "teacher",
         "runtime": "torch-fp32",
         "bytes": 1000,
         "cpu": {"latency_ms": {"p50": latency}},
@@ -128,6 +133,39 @@ def test_it_says_which_one_and_why(fit, caplog):
     )
 
 
+def test_sessions_are_compared_by_their_ratios_to_the_baseline(fit):
+    """The machine was three times slower in the second session: only the ratios tell the fastest."""
+
+    class TwoSessions(Told):
+        def on_fit_end(self, trainer, pl_module):
+            super().on_fit_end(trainer, pl_module)
+            teacher, *students = self.rows
+            second = {**copy.deepcopy(teacher), "session": "slow", "cpu": {"latency_ms": {"p50": 24.0}}}
+            for student in students:
+                if student["checkpoint"] == "epoch_1.ckpt":
+                    student["session"] = "slow"
+                    student["cpu"]["latency_ms"]["p50"] *= 3
+            self.rows.append(second)
+
+    trainer = fit(TwoSessions(), select())
+    assert trainer.checkpoint_callback.best_model_path.endswith("epoch_1.ckpt")
+
+
+def test_the_figures_of_another_runtime_decide_where_they_are_asked_for(fit):
+    class TwoRuntimes(Told):
+        def on_fit_end(self, trainer, pl_module):
+            super().on_fit_end(trainer, pl_module)
+            for student in self.rows[1:]:
+                other = {**copy.deepcopy(student), "runtime": "torch-bf16"}
+                # The other way round: what was slow is fast.
+                other["cpu"]["latency_ms"]["p50"] = 10 - student["cpu"]["latency_ms"]["p50"]
+                self.rows.append(other)
+
+    both = TwoRuntimes(runtimes=["torch-fp32", "torch-bf16"])
+    trainer = fit(both, select(minimise="benchmark/torch-bf16/cpu/latency_ms"))
+    assert trainer.checkpoint_callback.best_model_path.endswith("epoch_0.ckpt")
+
+
 def test_an_absolute_floor_needs_no_teacher(fit, texts, data, make_trainer, keep):
     trainer = make_trainer(Told(teacher=None), select(0.95), keep(), checkpoint=False, max_epochs=4)
     trainer.fit(FineTuning(tiny_bert(layers=1, labels=2)), data)
@@ -190,6 +228,21 @@ def test_a_fit_killed_before_its_choice_chooses_when_it_is_resumed(fit, tmp_path
     assert (tmp_path / "run/checkpoints/best.ckpt").is_file()
 
 
+def test_from_the_overlay_to_validation_of_the_best(fake_workers, cli_task, tmp_path):  # noqa: F811
+    """The figure that decided is the figure of the checkpoint reloaded; all speeds are equal here."""
+    overlay = f"--config={RECIPES / 'overlays' / 'select_best.yaml'}"
+    words = arguments("distil/soft_targets", cli_task, tmp_path, "--trainer.max_epochs=3", tiny=False)
+    words += ["--benchmark.rounds=5", "--trainer.accelerator=cpu"]
+    assert cli.run(["fit", words[0], overlay, *words[1:]]) == 0
+    rows = read_results(tmp_path / FILE_NAME)
+    students = [row for row in rows if row["role"] == "student"]
+    assert {row["checkpoint"] for row in students} == {f"epoch_{epoch}.ckpt" for epoch in range(3)}
+    best = max(row["quality"]["value"] for row in students)
+    assert cli.run(["validate", "--config", str(tmp_path / "config.yaml"), "--ckpt_path", "best"]) == 0
+    metrics = json.loads((tmp_path / "validate_metrics.json").read_text())
+    assert metrics["val/accuracy"] == pytest.approx(best)
+
+
 def test_a_fast_run_chooses_nothing(texts, data, make_trainer):
     trainer = make_trainer(Told(), select(), checkpoint=False, fast_dev_run=True)
     trainer.fit(fine_tuning(texts), data)
@@ -234,6 +287,16 @@ def test_refuses_a_share_without_a_teacher(texts, data, make_trainer, keep):
         r"a teacher for at_least='0.98\*teacher' but FineTuning has none and benchmark.baseline is not set"
     )
     refused(message, texts, data, make_trainer, Told(), select(), keep(), module=alone)
+
+
+def test_refuses_a_runtime_that_is_not_measured(texts, data, make_trainer, keep):
+    chooser = select(minimise="benchmark/torch-bf16/cpu/latency_ms")
+    message = (
+        "a runtime that the benchmark measures, one of torch-fp32; add 'torch-bf16' to benchmark.runtimes"
+    )
+    refused(message, texts, data, make_trainer, Told(), chooser, keep())
+    only = Told(runtimes=["torch-bf16"])
+    refused("add 'torch-fp32' to benchmark.runtimes", texts, data, make_trainer, only, select(), keep())
 
 
 def test_refuses_a_gpu_figure_without_a_gpu(texts, data, make_trainer, keep, monkeypatch):
