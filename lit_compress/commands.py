@@ -9,39 +9,37 @@ from pathlib import Path
 from typing import Any
 
 
-def report(runs: list[str], out: str = "report") -> None:
+def report(
+    runs: list[str], out: str = "report", wandb_workspace: str | None = None, dry_run: bool = False
+) -> None:
     """Print the results table over runs and write it as Markdown and CSV, with Pareto plots as PNG.
 
     Args:
         runs: Run folders, or folders above them; every results.jsonl below is read.
         out: Folder for table.md, table.csv and the plots.
+        wandb_workspace: ENTITY/PROJECT; publish the W&B dashboard there instead of writing the report.
+        dry_run: Write the specification of that dashboard into out instead of publishing it.
     """
+    if dry_run and wandb_workspace is None:
+        raise ValueError(
+            "Expected --wandb-workspace ENTITY/PROJECT with --dry-run but got none; --dry-run is for the W&B dashboard."
+        )
+    if wandb_workspace is not None:
+        from lit_compress.dashboard.publish import dashboard
+
+        place = dashboard(runs, wandb_workspace, out if dry_run else None)
+        print(f"W&B dashboard: {place}")
+        return
     from lit_compress.report.command import report as write_report
 
     write_report([Path(run) for run in runs], Path(out))
 
 
-def benchmark(
-    folder: str,
-    against: str | None = None,
-    out: str | None = None,
-    threads: int = 1,
-    rounds: int = 10,
-    max_seconds: float = 30.0,
-) -> None:
-    """Measure a model folder, and a baseline beside it, each in a clean process, in interleaved rounds.
+def benchmark(**options: Any) -> None:
+    """Measure model folders beside a baseline, each in a clean process, in interleaved rounds."""
+    from lit_compress.benchmark.command import benchmark_folders
 
-    Args:
-        folder: Model folder, as fit leaves it in <run>/model.
-        against: Model folder, hub name or package:NAME of the baseline, usually the teacher.
-        out: results.jsonl to append the rows to; only printed where not given.
-        threads: CPU threads of each model.
-        rounds: Rounds that count.
-        max_seconds: Budget per device; no further round is begun when it is spent.
-    """
-    from lit_compress.benchmark.command import benchmark_folder
-
-    benchmark_folder(folder, against, out, threads, rounds, max_seconds)
+    benchmark_folders(**options)
 
 
 def recipes_ls() -> None:
@@ -94,16 +92,18 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--out", default="report", help="folder for table.md, table.csv and the plots (%(default)s)"
     )
-
-    verb = _add(verbs, "benchmark", benchmark)
-    verb.add_argument("folder", help="model folder, as fit leaves it in <run>/model")
     verb.add_argument(
-        "--against", help="baseline: model folder, hub name or package:NAME; usually the teacher"
+        "--wandb-workspace",
+        metavar="ENTITY/PROJECT",
+        help="publish the W&B dashboard over these runs there instead of writing the report",
     )
-    verb.add_argument("--out", help="results.jsonl to append the rows to; only printed where not given")
-    verb.add_argument("--threads", type=int, default=1, help="CPU threads of each model (%(default)s)")
-    verb.add_argument("--rounds", type=int, default=10, help="rounds that count (%(default)s)")
-    verb.add_argument("--max-seconds", type=float, default=30.0, help="budget per device (%(default)s)")
+    verb.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="write the specification of the W&B dashboard into --out; needs neither a key nor the network",
+    )
+
+    _add_benchmark(verbs)
 
     recipes = verbs.add_parser("recipes", help="the recipes that come with the library")
     actions = recipes.add_subparsers(dest="action", required=True)
@@ -119,9 +119,44 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(parsers: Any, name: str, function: Callable[..., None]) -> argparse.ArgumentParser:
+def _add_benchmark(verbs: Any) -> None:
+    # Options that are not given are not handed on: each default is written where it is used.
+    verb = _add(verbs, "benchmark", benchmark, argument_default=argparse.SUPPRESS)
+    verb.add_argument("folders", nargs="+", metavar="FOLDER", help="model folder, as in <run>/model")
+    verb.add_argument(
+        "--against", metavar="MODEL", help="baseline: model folder, hub name or package:NAME; the teacher"
+    )
+    verb.add_argument(
+        "--runtimes",
+        type=lambda text: [name.strip() for name in text.split(",")],
+        metavar="NAME,NAME",
+        help="torch-fp32 (default), torch-bf16, torch-compile, onnx-fp32, onnx-int8",
+    )
+    verb.add_argument(
+        "--data", metavar="YAML", help="file with a data section (default: config.yaml of the folders' runs)"
+    )
+    verb.add_argument("--split", help="split for text lengths and quality (default: validation)")
+    verb.add_argument("--threads", type=int, nargs="+", metavar="N", help="CPU threads (default: 1)")
+    verb.add_argument(
+        "--out", metavar="FILE", help="results.jsonl to append to; what it holds is not measured again"
+    )
+    verb.add_argument("--rounds", type=int, metavar="N", help="most rounds that count")
+    verb.add_argument("--max-seconds", type=float, metavar="S", help="budget of a session per device")
+    verb.add_argument(
+        "--fixed-batches",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="throughput at fixed lengths too (default: none)",
+    )
+    verb.add_argument(
+        "--memory-limit-mb", type=float, metavar="MB", help="end a model that takes more (default: its share)"
+    )
+
+
+def _add(parsers: Any, name: str, function: Callable[..., None], **options: Any) -> argparse.ArgumentParser:
     text = (function.__doc__ or "").splitlines()[0]
-    parser: argparse.ArgumentParser = parsers.add_parser(name, help=text, description=text)
+    parser: argparse.ArgumentParser = parsers.add_parser(name, help=text, description=text, **options)
     parser.set_defaults(function=function)
     return parser
 

@@ -1,4 +1,4 @@
-"""How a worker takes time and counts memory on the CPU and on a GPU."""
+"""How a worker takes time and counts memory and energy on the CPU and on a GPU."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
+
+from lit_compress.benchmark.energy import EnergyMeter
+from lit_compress.benchmark.protocol import clock_name
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
+# A GPU that was idle runs at low clocks; this many calls bring it up, or fewer once they take the same time.
+_MOST_WARM_UP_CALLS = 20
+_STEADY = 0.05
 
 
 @dataclass(frozen=True)
@@ -20,7 +25,7 @@ class Duration:
     """How long one call took.
 
     Args:
-        seconds: By the clock that figures and ratios are made from, see :func:`clock_name`.
+        seconds: By the clock that figures and ratios are made from, see ``clock_name``.
         wall_seconds: By the clock on the wall.
     """
 
@@ -28,18 +33,23 @@ class Duration:
     wall_seconds: float
 
 
-def clock_name(threads: int) -> str:
-    """Return the clock that a CPU measurement goes by.
+@dataclass(frozen=True)
+class Memory:
+    """Memory of the model, in bytes.
 
-    With one thread this is the processor time of the process. On an idle machine it equals the wall time;
-    on a shared one it leaves out the time that was given to other processes, which says nothing about the
-    model. With several threads their processor times add up to no latency, so the wall time counts.
+    Args:
+        peak: Highest since ``reset_memory``: resident on the CPU, allocated by torch on a GPU.
+        now: At present.
+        reserved: Highest that torch took from a GPU; ``None`` on the CPU.
     """
-    return "cpu time" if threads == 1 else "wall time"
+
+    peak: int
+    now: int
+    reserved: int | None = None
 
 
 class CpuDevice:
-    """Time and resident memory of this process.
+    """Time, resident memory and energy of this process.
 
     Args:
         threads: Threads that the model computes with; they decide the clock.
@@ -50,6 +60,7 @@ class CpuDevice:
     def __init__(self, threads: int) -> None:
         self._clock = time.process_time if clock_name(threads) == "cpu time" else time.perf_counter
         self._base = 0
+        self._energy = EnergyMeter()
 
     def describe(self) -> str | None:
         """Return ``None``: the CPU is part of the environment."""
@@ -62,9 +73,12 @@ class CpuDevice:
             _CLEAR_REFS.write_text("5")
         self._base = peak_rss_bytes()
 
-    def peak_bytes(self) -> int:
-        """Return the peak of the resident memory above the level at ``reset_memory``."""
-        return peak_rss_bytes() - self._base
+    def memory(self) -> Memory:
+        """Return the resident memory above the level at ``reset_memory``."""
+        return Memory(peak_rss_bytes() - self._base, psutil.Process().memory_info().rss - self._base)
+
+    def warm_up(self, call: Callable[[], Any]) -> None:
+        """Do nothing: a CPU is warm after the rounds that do not count."""
 
     def time(self, call: Callable[[], Any]) -> Duration:
         """Return how long ``call`` took."""
@@ -73,6 +87,12 @@ class CpuDevice:
         end = self._clock()
         return Duration(end - start, time.perf_counter() - wall)
 
+    def energy(self, calls: Callable[[], Any]) -> float | None:
+        """Return the joules that were used while ``calls`` ran, ``None`` where the machine does not tell."""
+        before = self._energy.read()
+        calls()
+        return self._energy.joules(before, self._energy.read())
+
 
 class CudaDevice:
     """Time between CUDA events and allocated memory of the first visible GPU."""
@@ -80,31 +100,50 @@ class CudaDevice:
     torch_device = "cuda"
 
     def __init__(self) -> None:
+        import torch
+
+        self._torch = torch
         if not torch.cuda.is_available():
             raise ValueError("Expected a CUDA device but torch finds none; measure with devices=('cpu',).")
 
     def describe(self) -> str | None:
         """Return the name of the GPU."""
-        return torch.cuda.get_device_name()
+        return self._torch.cuda.get_device_name()
 
     def reset_memory(self) -> None:
         """Count memory from here on."""
-        torch.cuda.reset_peak_memory_stats()
+        self._torch.cuda.reset_peak_memory_stats()
 
-    def peak_bytes(self) -> int:
-        """Return the peak of the memory that torch allocated."""
-        return torch.cuda.max_memory_allocated()
+    def memory(self) -> Memory:
+        """Return the memory that torch has allocated and reserved."""
+        cuda = self._torch.cuda
+        return Memory(cuda.max_memory_allocated(), cuda.memory_allocated(), cuda.max_memory_reserved())
+
+    def warm_up(self, call: Callable[[], Any]) -> None:
+        """Run ``call`` until two runs take the same time: the clocks have come up."""
+        last = 0.0
+        for _ in range(_MOST_WARM_UP_CALLS):
+            seconds = self.time(call).seconds
+            if abs(seconds - last) < _STEADY * seconds:
+                break
+            last = seconds
 
     def time(self, call: Callable[[], Any]) -> Duration:
         """Return how long ``call`` took on the GPU, waits between its kernels included."""
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        torch.cuda.synchronize()
+        cuda = self._torch.cuda
+        start, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
+        cuda.synchronize()
         wall = time.perf_counter()
         start.record()
         call()
         end.record()
-        torch.cuda.synchronize()
+        cuda.synchronize()
         return Duration(start.elapsed_time(end) / 1000, time.perf_counter() - wall)
+
+    def energy(self, calls: Callable[[], Any]) -> float | None:
+        """Run ``calls``; the processor's counters say nothing about a GPU."""
+        calls()
+        return None
 
 
 def open_device(name: str, threads: int) -> CpuDevice | CudaDevice:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
-import transformers
 
 import lit_compress
+
+_CPUINFO = Path("/proc/cpuinfo")
+_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+# Instructions that decide how fast a model can be: x86 and ARM.
+_FLAG_PREFIXES = ("avx", "amx", "fma", "f16c", "asimd", "sve", "i8mm", "bf16")
+#: What must be equal for two measurements to be of the same environment.
+_IDENTITY = (
+    *("cpu", "cpu_flags", "cores", "memory_gb", "gpu"),
+    *("python", "torch", "transformers", "onnxruntime", "lit_compress"),
+)
 
 
 def usable_cores() -> int:
@@ -23,12 +33,21 @@ def usable_cores() -> int:
 
 def cpu_name() -> str:
     """Return the name of the CPU as the operating system gives it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def cpu_flags() -> list[str]:
+    """Return the vector and matrix instructions that the CPU has, as the operating system names them."""
+    flags = (_cpuinfo("flags") or _cpuinfo("Features") or "").split()
+    return sorted(flag for flag in set(flags) if flag.startswith(_FLAG_PREFIXES))
+
+
+def governor() -> str | None:
+    """Return the frequency governor, ``None`` where the system does not show it, as virtual machines."""
+    try:
+        return _GOVERNOR.read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
 
 
 def load_average() -> float | None:
@@ -36,18 +55,52 @@ def load_average() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
+def library_version(name: str) -> str | None:
+    """Return the version of an installed library without importing it, ``None`` where it is missing."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def gpu_name() -> str | None:
+    """Return the name of the first GPU, ``None`` where there is none."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
 def describe_environment() -> dict[str, Any]:
-    """Return CPU, memory, cores, library versions and the present load, ready for JSON."""
+    """Return CPU, memory, cores, library versions and the present load, ready for JSON.
+
+    ``gpu`` and ``load_after`` are filled in by the one who measures.
+    """
     return {
         "cpu": cpu_name(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cpu_flags": cpu_flags(),
+        "governor": governor(),
         "cores": usable_cores(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "gpu": None,
         "os": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
+        "torch": library_version("torch"),
+        "transformers": library_version("transformers"),
+        "onnxruntime": library_version("onnxruntime"),
         "lit_compress": lit_compress.__version__,
-        "load": load_average(),
+        "load_before": load_average(),
+        "load_after": None,
     }
+
+
+def same_environment(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two environments give comparable figures; load and governor may differ."""
+    return all(one.get(name) == other.get(name) for name in _IDENTITY)
+
+
+def _cpuinfo(name: str) -> str | None:
+    if _CPUINFO.is_file():
+        for line in _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith(name):
+                return line.split(":", 1)[1].strip()
+    return None

@@ -11,10 +11,15 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+import psutil
+
+# How often the memory of a worker is looked at: a runaway takes a few GB a second at most.
+_WATCH_SECONDS = 0.1
 # Settings of the training process that would change how a worker computes.
 _FOREIGN = ("OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "DNNL_", "ONEDNN_", "TORCH", "PYTORCH_", "ATEN_")
 _FOREIGN_CUDA = ("CUDA_LAUNCH_BLOCKING", "NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG")
@@ -60,9 +65,16 @@ class WorkerProcess:
         device: ``"cpu"`` or ``"cuda"``.
         threads: CPU threads.
         command: Command line of a process that answers in the same way; the benchmark's worker where ``None``.
+        memory_limit_mb: Resident memory in MB above which the worker is killed; ``None`` lets it grow.
     """
 
-    def __init__(self, device: str, threads: int, command: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        device: str,
+        threads: int,
+        command: Sequence[str] | None = None,
+        memory_limit_mb: float | None = None,
+    ) -> None:
         # A file, not a pipe: nobody has to drain it while the worker writes warnings.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
@@ -76,7 +88,10 @@ class WorkerProcess:
         )
         self._asked = "start"
         self._replies: queue.Queue[str | None] = queue.Queue()
+        self._overrun: str | None = None
         threading.Thread(target=self._read, daemon=True).start()
+        if memory_limit_mb is not None:
+            threading.Thread(target=self._watch, args=(memory_limit_mb,), daemon=True).start()
 
     def __enter__(self) -> WorkerProcess:
         return self
@@ -95,10 +110,22 @@ class WorkerProcess:
             self._replies.put(line)
         self._replies.put(None)
 
+    def _watch(self, limit_mb: float) -> None:
+        """Kill the worker before the machine runs out of memory and kills somebody else."""
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(self._process.pid)
+            while self._process.poll() is None:
+                used = process.memory_info().rss / 1e6
+                if used > limit_mb:
+                    self._overrun = f"took {used:,.0f} MB of memory, its limit was {limit_mb:,.0f} MB"
+                    self._process.kill()
+                    return
+                time.sleep(_WATCH_SECONDS)
+
     def send(self, do: str, **arguments: Any) -> None:
         """Send a request; fetch its reply with :meth:`receive`."""
         assert self._process.stdin is not None
-        self._asked = do
+        self._asked = arguments.get("workload", do)
         try:
             print(json.dumps({"do": do, **arguments}), file=self._process.stdin, flush=True)
         except OSError as error:
@@ -134,6 +161,8 @@ class WorkerProcess:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             return f"the worker closed its output during {self._asked!r}"
+        if self._overrun is not None:
+            return f"the worker {self._overrun}, and was ended during {self._asked!r}"
         if code < 0:
             hint = ", perhaps for lack of memory" if -code == signal.SIGKILL else ""
             reason = f"was killed by {signal.Signals(-code).name}{hint}"

@@ -1,41 +1,78 @@
-"""The quality of a model folder on a split: what the saved weights do, not what training logged."""
+"""The quality of a model as it was measured: its own artefact, in its own runtime and process."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import nn
 from torchmetrics import MetricCollection
 
-from lit_compress.benchmark.folders import local_folder
-from lit_compress.capture import model_inputs
-from lit_compress.models.checkpoint import load
+from lit_compress.benchmark.protocol import typical_rows
+from lit_compress.benchmark.runtimes.base import Batch
 
 if TYPE_CHECKING:
     from lit_compress.modules.tasks import Task
 
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_BATCH_SIZE = 64
 
-@torch.inference_mode()
-def evaluate(
-    folder: str,
-    datamodule: Any,
-    split: str,
-    task: Task,
-    device: str | torch.device = "cpu",
-    side: str = "student",
-    batch_size: int = 64,
-) -> dict[str, Any]:
-    """Return the main metric of a model folder on one split, computed in float32.
+
+@dataclass(frozen=True)
+class Texts:
+    """The labelled texts of a split: what lengths are taken from and quality is evaluated on.
 
     Args:
-        folder: Model folder, hub name or ``package:NAME``.
-        datamodule: Data module with ``sequential_dataloader`` and ``num_labels``.
+        datamodule: Data module with ``sequential_dataloader``, ``rows``, ``lengths`` and ``num_labels``.
         split: ``"train"``, ``"validation"`` or ``"test"``.
         task: Gives the metrics and names the main one.
-        device: Where to compute.
-        side: ``"teacher"`` takes the teacher's own tokens where the data has them.
-        batch_size: Rows per batch.
+    """
+
+    datamodule: Any
+    split: str
+    task: Task
+
+    def lengths(self) -> tuple[int, ...]:
+        """Return the token lengths of typical texts, see ``typical_rows``."""
+        lengths = self.datamodule.lengths(self.split)
+        return tuple(int(lengths[row]) for row in typical_rows(lengths))
+
+    def teacher_lengths(self) -> tuple[int, ...] | None:
+        """Return the lengths of the same texts in the teacher's own tokens, ``None`` where it has none."""
+        rows = self.datamodule.rows(self.split)
+        if "teacher_input_ids" not in rows.column_names:
+            return None
+        chosen = rows.select(typical_rows(self.datamodule.lengths(self.split)))
+        return tuple(len(tokens) for tokens in chosen["teacher_input_ids"])
+
+    def describe(self) -> str:
+        """Return the split with the fingerprint of its tokens, which is the same wherever the data lie."""
+        return f"{self.split} {self.datamodule.fingerprint(self.split)[:12]}"
+
+    def batches(self, side: str) -> Iterator[tuple[Batch, torch.Tensor]]:
+        """Return every row once as token batches with their labels.
+
+        Args:
+            side: ``"teacher"`` takes the teacher's own tokens where the data has them.
+        """
+        for batch in self.datamodule.sequential_dataloader(self.split, _BATCH_SIZE):
+            prefix = "teacher_" if side == "teacher" and "teacher_input_ids" in batch else ""
+            inputs = {name: batch[prefix + name].numpy() for name in _INPUTS if prefix + name in batch}
+            yield inputs, batch["labels"]
+
+
+def evaluate(
+    predict: Callable[[Batch], npt.NDArray[np.float32]], texts: Texts, side: str = "student"
+) -> dict[str, Any]:
+    """Return the main metric of a model on all texts.
+
+    Args:
+        predict: Returns the logits of a batch in float32.
+        texts: The texts.
+        side: Whose tokens the model reads.
 
     Returns:
         ``metric``, ``split``, ``value``, ``n`` rows and ``higher_is_better``.
@@ -43,26 +80,24 @@ def evaluate(
     Raises:
         ValueError: The model has another number of outputs than the data has labels.
     """
-    model = load(str(local_folder(folder)))
-    nn.Module.to(model, device=torch.device(device), dtype=torch.float32)
-    if model.config.num_labels != datamodule.num_labels:
-        raise ValueError(
-            f"Expected a model with {datamodule.num_labels} outputs, as the data has labels, but "
-            f"{folder} has {model.config.num_labels}; give a model that was fine-tuned on it."
-        )
-    metrics: MetricCollection = task.metrics(datamodule.num_labels).to(device)
+    task, labels = texts.task, texts.datamodule.num_labels
+    metrics: MetricCollection = task.metrics(labels)
     for metric in metrics.values():
         # One process evaluates; the others of a distributed run would not answer.
         metric.distributed_available_fn = lambda: False
-    prefix = "teacher_" if side == "teacher" else ""
     rows = 0
-    for batch in datamodule.sequential_dataloader(split, batch_size):
-        inputs = {name: tensor.to(device) for name, tensor in model_inputs(model, batch, prefix).items()}
-        metrics.update(model(**inputs).logits, batch["labels"].to(device))
-        rows += len(batch["labels"])
+    for batch, targets in texts.batches(side):
+        logits = predict(batch)
+        if logits.shape[1] != labels:
+            raise ValueError(
+                f"Expected a model with {labels} outputs, as the data has labels, but it has "
+                f"{logits.shape[1]}; give a model that was fine-tuned on these data."
+            )
+        metrics.update(torch.from_numpy(logits), targets)
+        rows += len(targets)
     return {
         "metric": task.monitor,
-        "split": split,
+        "split": texts.split,
         "value": float(metrics.compute()[task.monitor]),
         "n": rows,
         "higher_is_better": metrics[task.monitor].higher_is_better is not False,

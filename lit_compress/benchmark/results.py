@@ -6,17 +6,20 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from lit_compress.benchmark.measurement import Figures, Measurement, Spread
-from lit_compress.benchmark.runtime import RUNTIME
+from lit_compress.benchmark.intervals import Ratio, Spread
+from lit_compress.benchmark.measurement import Figures, Measurement
 
-SCHEMA = 1
+SCHEMA = 2
 FILE_NAME = "results.jsonl"
-_REQUIRED = ("schema", "model", "method", "role", "run", "session", "environment", "protocol")
+_REQUIRED = (
+    *("schema", "model", "method", "role", "is_baseline", "run", "runtime", "session"),
+    *("environment", "protocol", "ratio", "cpu", "gpu", "quality"),
+)
+_FACTS = ("params", "nonzero_params", "macs")
 
 
 def to_row(
@@ -24,7 +27,6 @@ def to_row(
     run: str,
     recipe: str | None = None,
     seed: int | None = None,
-    quality: dict[str, Any] | None = None,
     checkpoint: str | None = None,
 ) -> dict[str, Any]:
     """Return a measurement as one row of the results, ready for JSON.
@@ -34,13 +36,14 @@ def to_row(
         run: The run folder.
         recipe: The recipe of the run.
         seed: The seed of the run.
-        quality: What :func:`~lit_compress.benchmark.quality.evaluate` returned.
         checkpoint: The checkpoint that the model was rebuilt from.
 
     Returns:
         The row. ``ratio`` holds this model's figures over those of the baseline in the same session;
         figures that could not be taken are ``None``, never zero.
     """
+    artefact = measurement.artefact
+    facts = artefact.facts if artefact is not None else {}
     row = {
         "schema": SCHEMA,
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -49,19 +52,23 @@ def to_row(
         "model": measurement.candidate.name,
         "method": measurement.candidate.method,
         "seed": seed,
-        "role": "teacher" if measurement.is_baseline else "student",
+        "role": "teacher" if measurement.is_teacher or measurement.is_baseline else "student",
+        "is_baseline": measurement.is_baseline,
         "checkpoint": checkpoint,
         "weights": measurement.weights,
-        "shape": measurement.shape,
-        "params": measurement.params,
-        "bytes": measurement.bytes,
-        "cpu": _figures(measurement.cpu, "rss_mb"),
-        "gpu": _figures(measurement.gpu, "vram_mb"),
-        "quality": quality,
+        "runtime": measurement.candidate.runtime,
+        "shape": facts.get("shape", {}),
+        **{name: facts.get(name) for name in _FACTS},
+        "bytes": artefact.bytes if artefact is not None else None,
+        "cpu": None if measurement.cpu is None else _cpu(measurement.cpu),
+        "gpu": None if measurement.gpu is None else _gpu(measurement.gpu),
+        "quality": measurement.quality,
         "ratio": {name: _plain(value) for name, value in measurement.ratios.items()},
+        "warnings": measurement.warnings,
+        "seconds": round(measurement.seconds, 1),
         "session": measurement.session,
         "environment": measurement.environment,
-        "protocol": {**measurement.protocol.to_dict(), "runtime": RUNTIME},
+        "protocol": measurement.protocol.to_dict(),
     }
     if measurement.error is not None:
         row["error"] = measurement.error
@@ -69,46 +76,86 @@ def to_row(
 
 
 def add_quality_ratios(rows: Sequence[dict[str, Any]]) -> None:
-    """Add ``ratio.quality``, the share of the teacher's quality that is kept, to the rows of one session.
+    """Add ``ratio.quality``, the share of the baseline's quality that is kept, to the rows of one session.
 
-    Left out where the metric is better when lower, or where the teacher's is not positive: a share of it
+    Left out where the metric is better when lower, or where the baseline's is not positive: a share of it
     would mean nothing.
 
     Args:
         rows: Changed in place.
     """
-    teacher = next((row["quality"] for row in rows if row["role"] == "teacher" and row["quality"]), None)
-    if teacher is None or not teacher["higher_is_better"] or teacher["value"] <= 0:
+    base = next((row["quality"] for row in rows if row["is_baseline"] and row["quality"]), None)
+    if base is None or not base["higher_is_better"] or base["value"] <= 0:
         return
     for row in rows:
-        if row["role"] != "teacher" and row["quality"] and row["quality"]["metric"] == teacher["metric"]:
-            row["ratio"]["quality"] = _rounded(row["quality"]["value"] / teacher["value"])
+        if not row["is_baseline"] and row["quality"] and row["quality"]["metric"] == base["metric"]:
+            row["ratio"]["quality"] = _rounded(row["quality"]["value"] / base["value"])
 
 
-def _figures(figures: Figures | None, memory: str) -> dict[str, Any] | None:
-    if figures is None:
-        return None
+def _cpu(figures: Figures) -> dict[str, Any]:
+    return {
+        **_times(figures),
+        "rss_mb": _rounded(figures.peak_mb),
+        "rss_growth_mb": _rounded(figures.growth_mb),
+        **_rounds(figures),
+    }
+
+
+def _gpu(figures: Figures) -> dict[str, Any]:
+    reserved = figures.reserved_mb
+    return {
+        **_times(figures),
+        "vram_mb": _rounded(figures.peak_mb),
+        "vram_reserved_mb": None if reserved is None else _rounded(reserved),
+        **_rounds(figures),
+    }
+
+
+def _times(figures: Figures) -> dict[str, Any]:
     return {
         "latency_ms": {
             "p50": _rounded(figures.p50_ms.median),
             "p90": _rounded(figures.p90_ms.median),
-            "p50_spread": [_rounded(figures.p50_ms.p10), _rounded(figures.p50_ms.p90)],
-            "p90_spread": [_rounded(figures.p90_ms.p10), _rounded(figures.p90_ms.p90)],
+            "p99": _rounded(figures.p99_ms.median),
+            "p50_spread": _range(figures.p50_ms),
+            "p90_spread": _range(figures.p90_ms),
             "wall_p50": _rounded(figures.wall_p50_ms.median),
         },
-        "throughput": {
-            "texts_per_second": _rounded(figures.texts_per_second.median),
-            "spread": [_rounded(figures.texts_per_second.p10), _rounded(figures.texts_per_second.p90)],
-            "batch": figures.batch,
+        "throughput": _throughput(figures.throughput),
+        "fixed": {
+            str(length): {
+                "latency_ms": {"p50": _rounded(fixed.p50_ms.median), "p50_spread": _range(fixed.p50_ms)},
+                "throughput": _throughput(fixed.throughput),
+            }
+            for length, fixed in figures.fixed.items()
         },
-        memory: _rounded(figures.peak_mb),
-        "rounds": figures.rounds,
     }
 
 
-def _plain(value: Spread | float) -> dict[str, float] | float:
-    if isinstance(value, Spread):
-        return {name: _rounded(figure) for name, figure in asdict(value).items()}
+def _throughput(figures: dict[int, Spread]) -> dict[str, Any]:
+    return {
+        str(size): {"texts_per_second": _rounded(spread.median), "spread": _range(spread)}
+        for size, spread in figures.items()
+    }
+
+
+def _rounds(figures: Figures) -> dict[str, Any]:
+    energy = figures.energy_j_per_text
+    return {
+        "energy_j_per_text": None if energy is None else _rounded(energy),
+        "rounds": figures.rounds,
+        "warmup_rounds": figures.warmup_rounds,
+    }
+
+
+def _range(spread: Spread) -> list[float]:
+    return [_rounded(spread.p10), _rounded(spread.p90)]
+
+
+def _plain(value: Ratio | float) -> dict[str, Any] | float:
+    if isinstance(value, Ratio):
+        numbers = {name: _rounded(getattr(value, name)) for name in ("median", "low", "high")}
+        return {**numbers, "verdict": value.verdict}
     return _rounded(value)
 
 
@@ -153,7 +200,7 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
         The rows in the order of the file.
 
     Raises:
-        ValueError: A line that is not a row, or one that a newer release wrote; the message gives its number.
+        ValueError: A line that is not a row, or one that another release wrote; the message gives its number.
     """
     rows = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
@@ -171,6 +218,11 @@ def _parse(line: str, where: str) -> dict[str, Any]:
             "perhaps cut short by a kill; delete that line."
         ) from error
     schema = row.get("schema") if isinstance(row, dict) else None
+    if isinstance(schema, int) and schema < SCHEMA:
+        raise ValueError(
+            f"Expected schema {SCHEMA} in {where} but got schema {schema}, measured by an older release; move the "
+            "file away and run lit-compress benchmark again."
+        )
     if isinstance(schema, int) and schema > SCHEMA:
         raise ValueError(
             f"Expected schema {SCHEMA} in {where} but got schema {schema}, written by a newer lit-compress; "

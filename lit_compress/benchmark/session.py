@@ -5,129 +5,106 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Any
 
-from lit_compress.benchmark.folders import local_folder
-from lit_compress.benchmark.process import WorkerError, WorkerProcess
-from lit_compress.benchmark.protocol import Candidate, Protocol
+import psutil
 
+from lit_compress.benchmark.environment import usable_cores
+from lit_compress.benchmark.protocol import Protocol
+from lit_compress.benchmark.quality import Texts
+from lit_compress.benchmark.seat import Seat
+from lit_compress.benchmark.series import Series
 
-@dataclass
-class Series:
-    """Raw figures of one model on one device.
+#: Called with what is being done and which part of the session is done.
+Progress = Callable[[str, float], None]
 
-    Args:
-        candidate: The model.
-        facts: Parameters, shape and device name as the worker gave them.
-        latency: Seconds per text, one list per round.
-        wall_latency: The same in wall time.
-        throughput: Seconds of the whole batch, one per round.
-        peak_bytes: Peak memory from loading to the last round.
-        error: What went wrong; the other figures are then incomplete.
-    """
-
-    candidate: Candidate
-    facts: dict[str, Any] = field(default_factory=dict)
-    latency: list[list[float]] = field(default_factory=list)
-    wall_latency: list[list[float]] = field(default_factory=list)
-    throughput: list[float] = field(default_factory=list)
-    peak_bytes: int | None = None
-    error: str | None = None
+# Two warm-up rounds agree when the median text takes the same time within this share.
+_STABLE = 0.05
+# At least two rounds are needed to agree; the budget's larger part belongs to the rounds that count.
+_LEAST_WARM_UP, _WARM_UP_SHARE = 2, 0.25
+# What of the available memory the models of a session may take together.
+_MEMORY_SHARE = 0.8
 
 
-def run_session(candidates: Sequence[Candidate], protocol: Protocol, device: str) -> list[Series]:
+def run_session(
+    everyone: Sequence[Series],
+    protocol: Protocol,
+    device: str,
+    texts: Texts | None = None,
+    progress: Progress | None = None,
+) -> None:
     """Measure models side by side on one device.
 
     Args:
-        candidates: The models; each gets a process of its own.
+        everyone: The models, each with its artefact; each gets a process of its own, and its figures are
+            written down here. A model that fails keeps its error; the others go on.
         protocol: How to measure.
         device: ``"cpu"`` or ``"cuda"``.
-
-    Returns:
-        One series per model, in the same order. A model that fails keeps its error; the others go on.
+        texts: Labelled texts to evaluate the models on, each in the process in which it was timed.
+        progress: Told what is being done.
     """
-    started = time.monotonic()
+    tell = progress or (lambda text, done: None)
     with ExitStack() as stack:
-        seats = [_Seat(candidate, protocol, device, stack) for candidate in candidates]
+        limit = _memory_limit(protocol, len(everyone))
+        seats = [Seat(series, protocol, device, stack, limit) for series in everyone]
+        tell(f"{device}: loading", 0.0)
         # All models load at once; nothing is timed yet.
         for seat in seats:
             seat.begin_load()
         for seat in seats:
             seat.finish_load()
-        turns = random.Random(protocol.seed)
-        for number in range(-protocol.warmup, protocol.rounds):
-            spent = time.monotonic() - started
-            if number >= protocol.min_rounds and spent > protocol.max_seconds:
-                break
-            _run_round(seats, turns, number)
+        _run_rounds(seats, protocol, device, tell)
+        if texts is not None:
+            tell(f"{device}: quality", 0.9)
+            _judge(seats, protocol, texts)
+
+
+def _run_rounds(seats: Sequence[Seat], protocol: Protocol, device: str, tell: Progress) -> None:
+    started = time.monotonic()
+    turns = random.Random(protocol.seed)
+    tell(f"{device}: warming up", 0.1)
+    _warm_up(seats, protocol, turns, started)
+    slowest = 0.0
+    for number in range(protocol.rounds):
+        begun = time.monotonic()
+        # A round that would end after the budget is not begun.
+        if number >= protocol.min_rounds and begun - started + slowest > protocol.max_seconds:
+            break
+        tell(f"{device}: round {number + 1} of {protocol.rounds}", 0.2 + 0.7 * number / protocol.rounds)
+        _run_round(seats, turns, keep=True)
         for seat in seats:
-            seat.finish()
-    return [seat.series for seat in seats]
+            seat.note_memory()
+        slowest = max(slowest, time.monotonic() - begun)
 
 
-def _run_round(seats: Sequence[_Seat], turns: random.Random, number: int) -> None:
+def _warm_up(seats: Sequence[Seat], protocol: Protocol, turns: random.Random, started: float) -> None:
+    """Run every workload once, then some texts again and again until every model's times are stable."""
+    _run_round(seats, turns, keep=False)
     seed = turns.getrandbits(31)
-    for seat in turns.sample(seats, len(seats)):
-        seat.measure_latency(seed, keep=number >= 0)
-    for seat in turns.sample(seats, len(seats)):
-        seat.measure_throughput(seed, keep=number >= 0)
+    for number in range(protocol.warmup):
+        spent = time.monotonic() - started
+        if number >= _LEAST_WARM_UP and spent > _WARM_UP_SHARE * protocol.max_seconds:
+            break
+        stable = [seat.warm_up(seed, _STABLE) for seat in turns.sample(seats, len(seats))]
+        if all(stable):
+            break
 
 
-class _Seat:
-    """One model at the table: its worker, its series, and silence after a failure."""
+def _run_round(seats: Sequence[Seat], turns: random.Random, keep: bool) -> None:
+    seed = turns.getrandbits(31)
+    for name in dict.fromkeys(name for seat in seats for name in seat.workloads):
+        for seat in turns.sample(seats, len(seats)):
+            seat.run(name, seed, keep)
 
-    def __init__(self, candidate: Candidate, protocol: Protocol, device: str, stack: ExitStack) -> None:
-        self.series = Series(candidate)
-        self.protocol = protocol
-        self.device = device
-        self.lengths = list(candidate.lengths or protocol.lengths)
-        self.stack = stack
-        self.worker: WorkerProcess
 
-    def begin_load(self) -> None:
-        """Start the worker and let it load."""
-        self._attempt(self._begin_load)
+def _judge(seats: Sequence[Seat], protocol: Protocol, texts: Texts) -> None:
+    """Evaluate as many models at once as there are cores: nothing is timed any more."""
+    with ThreadPoolExecutor(max(1, usable_cores() // protocol.threads)) as pool:
+        list(pool.map(lambda seat: seat.judge(texts), seats))
 
-    def _begin_load(self) -> None:
-        folder = str(local_folder(self.series.candidate.folder))
-        self.worker = self.stack.enter_context(WorkerProcess(self.device, self.protocol.threads))
-        self.worker.send("load", folder=folder, device=self.device, threads=self.protocol.threads)
 
-    def finish_load(self) -> None:
-        """Wait until the model is loaded."""
-        self._attempt(lambda: self.series.facts.update(self.worker.receive(self.protocol.timeout)))
-
-    def measure_latency(self, seed: int, keep: bool) -> None:
-        """Time every text alone."""
-        reply = self._attempt(lambda: self._ask("latency", seed))
-        if reply is not None and keep:
-            self.series.latency.append(reply["seconds"])
-            self.series.wall_latency.append(reply["wall_seconds"])
-
-    def measure_throughput(self, seed: int, keep: bool) -> None:
-        """Time all texts as one batch."""
-        reply = self._attempt(lambda: self._ask("throughput", seed))
-        if reply is not None and keep:
-            self.series.throughput.extend(reply["seconds"])
-
-    def finish(self) -> None:
-        """Ask for the peak memory and let the worker go."""
-        reply = self._attempt(lambda: self.worker.request("memory", self.protocol.timeout))
-        if reply is not None:
-            self.series.peak_bytes = reply["peak_bytes"]
-
-    def _ask(self, do: str, seed: int) -> Any:
-        return self.worker.request(do, self.protocol.timeout, lengths=self.lengths, seed=seed)
-
-    def _attempt(self, step: Callable[[], Any]) -> Any:
-        if self.series.error is not None:
-            return None
-        try:
-            return step()
-        except (WorkerError, ValueError) as failure:
-            self.series.error = str(failure)
-            if hasattr(self, "worker"):
-                self.worker.close()
-            return None
+def _memory_limit(protocol: Protocol, models: int) -> float:
+    if protocol.memory_limit_mb is not None:
+        return protocol.memory_limit_mb
+    return _MEMORY_SHARE * psutil.virtual_memory().available / 1e6 / models

@@ -1,11 +1,13 @@
-"""The process that measures one model: JSON requests on stdin, JSON replies on stdout.
+"""The process that measures one model in one runtime: JSON requests on stdin, JSON replies on stdout.
 
 Requests and their replies, one line each:
 
-- ``{"do": "load", "folder", "device", "threads"}`` → ``{"params", "shape", "device_name"}``
-- ``{"do": "latency", "lengths", "seed"}`` → ``{"seconds", "wall_seconds"}``, one of each per text
-- ``{"do": "throughput", "lengths", "seed"}`` → the same for the whole batch, a list of one
-- ``{"do": "memory"}`` → ``{"peak_bytes"}``
+- ``{"do": "load", "folder", "artefact", "runtime", "device", "threads", "vocab_size", "pad_token_id"}``
+  → ``{"device_name"}``
+- ``{"do": "time", "workload", "batches", "seed"}`` → ``{"seconds", "wall_seconds", "joules"}``; the first two
+  have one figure per batch
+- ``{"do": "memory"}`` → ``{"peak", "now", "reserved"}`` in bytes
+- ``{"do": "predict", "batch"}`` → ``{"logits"}``
 
 Whatever fails is answered with ``{"error": text}``. The process ends when stdin closes, so it never
 outlives the one that started it.
@@ -18,14 +20,18 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
-from lit_compress.benchmark.devices import CpuDevice, CudaDevice, open_device
-from lit_compress.benchmark.runtime import EagerModel, import_model_code
+from lit_compress.benchmark.devices import CpuDevice, CudaDevice, Duration, open_device
+from lit_compress.benchmark.runtimes import Session
+from lit_compress.benchmark.runtimes import runtime as find_runtime
+from lit_compress.benchmark.workload import token_batch
 
 
 class Worker:
@@ -33,45 +39,68 @@ class Worker:
 
     def __init__(self) -> None:
         self.device: CpuDevice | CudaDevice
-        self.model: EagerModel
+        self.session: Session
+        self.vocab_size: int
+        self.pad_token_id: int | None
 
-    def load(self, folder: str, device: str, threads: int) -> dict[str, Any]:
+    def load(
+        self,
+        folder: str,
+        artefact: str,
+        runtime: str,
+        device: str,
+        threads: int,
+        vocab_size: int,
+        pad_token_id: int | None,
+    ) -> dict[str, Any]:
         """Load the model; memory is counted from just before."""
-        torch.set_num_threads(threads)
-        torch.set_num_interop_threads(1)
+        self.vocab_size, self.pad_token_id = vocab_size, pad_token_id
         self.device = open_device(device, threads)
-        import_model_code(folder)
+        way = find_runtime(runtime)
+        way.imports(Path(folder))
         self.device.reset_memory()
-        self.model = EagerModel(folder, self.device.torch_device)
+        self.session = way.open(Path(folder), Path(artefact), self.device.torch_device, threads)
         # A collection in the middle of a text would be counted as the model's time.
         gc.disable()
-        return {**self.model.facts(), "device_name": self.device.describe()}
+        return {"device_name": self.device.describe()}
 
-    def latency(self, lengths: list[int], seed: int) -> dict[str, Any]:
-        """Time every text alone."""
-        texts = [self.model.inputs([length], seed + i) for i, length in enumerate(lengths)]
-        return self._timed(texts)
-
-    def throughput(self, lengths: list[int], seed: int) -> dict[str, Any]:
-        """Time all texts as one padded batch."""
-        return self._timed([self.model.inputs(lengths, seed)])
+    def time(self, workload: str, batches: list[list[int]], seed: int) -> dict[str, Any]:
+        """Time every batch; the workload's name is there for the messages of the one who asks."""
+        inputs = [
+            self.session.inputs(token_batch(lengths, self.vocab_size, self.pad_token_id, seed + i))
+            for i, lengths in enumerate(batches)
+        ]
+        self.device.warm_up(partial(self.session.run, inputs[0]))
+        times: list[Duration] = []
+        joules = self.device.energy(
+            lambda: times.extend(self.device.time(partial(self.session.run, one)) for one in inputs)
+        )
+        return {
+            "seconds": [t.seconds for t in times],
+            "wall_seconds": [t.wall_seconds for t in times],
+            "joules": joules,
+        }
 
     def memory(self) -> dict[str, Any]:
-        """Return the peak memory since the model was loaded."""
-        return {"peak_bytes": self.device.peak_bytes()}
+        """Return the memory since the model was loaded."""
+        # What only waits for a collection is no leak.
+        gc.collect()
+        return asdict(self.device.memory())
 
-    def _timed(self, batches: Sequence[dict[str, torch.Tensor]]) -> dict[str, Any]:
-        times = [self.device.time(partial(self.model.run, batch)) for batch in batches]
-        return {"seconds": [t.seconds for t in times], "wall_seconds": [t.wall_seconds for t in times]}
+    def predict(self, batch: dict[str, list[list[int]]]) -> dict[str, Any]:
+        """Return the logits of a batch of token ids, masks and, where the data has them, token types."""
+        arrays = {name: np.asarray(rows, dtype=np.int64) for name, rows in batch.items()}
+        logits = self.session.logits(self.session.run(self.session.inputs(arrays)))
+        return {"logits": logits.tolist()}
 
 
 def answer(worker: Worker, request: dict[str, Any]) -> dict[str, Any]:
     """Return the reply to one request."""
     actions: dict[str, Callable[..., dict[str, Any]]] = {
         "load": worker.load,
-        "latency": worker.latency,
-        "throughput": worker.throughput,
+        "time": worker.time,
         "memory": worker.memory,
+        "predict": worker.predict,
     }
     arguments = dict(request)
     try:

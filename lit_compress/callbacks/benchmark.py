@@ -19,12 +19,22 @@ from transformers import PreTrainedModel
 
 from lit_compress.benchmark.folders import display_name, local_folder, recorded_method
 from lit_compress.benchmark.measure import measure
-from lit_compress.benchmark.metrics import log_rows, loggable
-from lit_compress.benchmark.protocol import Candidate, Protocol, typical_rows
-from lit_compress.benchmark.quality import evaluate
-from lit_compress.benchmark.results import FILE_NAME, add_quality_ratios, append_rows, to_row
+from lit_compress.benchmark.measurement import Measurement
+from lit_compress.benchmark.metrics import checkpoint_metrics, log_rows
+from lit_compress.benchmark.plan import sessions_of
+from lit_compress.benchmark.protocol import BASELINE_RUNTIME, Candidate, Protocol
+from lit_compress.benchmark.quality import Texts
+from lit_compress.benchmark.results import (
+    FILE_NAME,
+    add_quality_ratios,
+    append_rows,
+    read_results,
+    to_row,
+)
+from lit_compress.benchmark.runtimes import runtime
 from lit_compress.callbacks.student import kept_checkpoints, student_from_checkpoint
 from lit_compress.models.checkpoint import save_folder
+from lit_compress.modules.tasks import Classification
 from lit_compress.report.command import print_groups
 from lit_compress.report.groups import group_rows
 
@@ -45,16 +55,20 @@ class Benchmark(pl.Callback):
     to all loggers under ``benchmark/…`` (those of the best checkpoint), the table to the terminal and, where
     the logger takes tables, to it too. With ``every_n_epochs`` the student is also measured after the
     validation of epochs 0, n, 2n, …; the figures are then metrics like any other, so that
-    ``ModelCheckpoint(monitor="benchmark/cpu/latency_ms")`` works, and the epochs in between repeat them.
+    ``ModelCheckpoint(monitor="benchmark/cpu/latency_ms")`` works, and the epochs in between repeat them. What
+    the benchmark cost is logged as ``benchmark/seconds``, and what each model cost is in its row.
 
     Args:
         every_n_epochs: Also measure during fit, in every n-th epoch; ``None`` does not.
         at_end: Measure the kept checkpoints at the end of fit.
         baseline: Model folder, hub name or ``package:NAME`` to compare with; the module's teacher where
             ``None``, and no comparison where it has none.
-        rounds: Rounds that count.
+        runtimes: Runtimes to measure every checkpoint in, such as ``[torch-fp32, onnx-int8]``; eager float32
+            where ``None``. The baseline is always measured in eager float32.
+        rounds: Most rounds that count.
         threads: CPU threads of each model; one is the steadiest on a shared machine.
-        max_seconds: Budget per device; no further round is begun when it is spent, but three are measured.
+        max_seconds: Budget per device and session of up to four models; no further round is begun when it is
+            spent, but five are measured.
         split: Split whose text lengths are used and on which quality is evaluated.
 
     Raises:
@@ -66,9 +80,10 @@ class Benchmark(pl.Callback):
         every_n_epochs: int | None = None,
         at_end: bool = True,
         baseline: str | None = None,
-        rounds: int = 10,
-        threads: int = 1,
-        max_seconds: float = 30.0,
+        runtimes: list[str] | None = None,
+        rounds: int = Protocol.rounds,
+        threads: int = Protocol.threads,
+        max_seconds: float = Protocol.max_seconds,
         split: str = "validation",
     ) -> None:
         if every_n_epochs is not None and every_n_epochs < 1:
@@ -79,10 +94,13 @@ class Benchmark(pl.Callback):
         self.every_n_epochs = every_n_epochs
         self.at_end = at_end
         self.baseline = baseline
+        self.runtimes = [BASELINE_RUNTIME] if runtimes is None else list(runtimes)
         self.rounds = rounds
         self.threads = threads
         self.max_seconds = max_seconds
         self.split = split
+        #: Rows of the last benchmark, of all its sessions.
+        self.rows: list[dict[str, Any]] = []
         self._last_epoch = -1
         self._last_figures: dict[str, float] = {}
 
@@ -102,7 +120,12 @@ class Benchmark(pl.Callback):
                 f"Expected a TextClassificationDataModule to take real text lengths from but got "
                 f"{type(data).__name__}; pass datamodule=… to trainer.fit, or set benchmark.at_end=false."
             )
-        self._protocol(data)
+        for name in self.runtimes:
+            runtime(name).check()
+        self._protocol(self._texts(trainer, pl_module))
+        results = Path(trainer.default_root_dir) / FILE_NAME
+        if self.at_end and results.is_file():
+            read_results(results)
         source = self._baseline_source(pl_module)
         if source is not None:
             local_folder(source)
@@ -127,10 +150,12 @@ class Benchmark(pl.Callback):
         student: Any = pl_module.student
         with _scratch_folder(trainer) as root:
             model = copy.deepcopy(student).cpu().eval()
-            rows = self._measure(trainer, pl_module, [self._save(trainer, model, root, "student", None)])
-        if rows[-1].get("error"):
-            return {"error": rows[-1]["error"]}
-        return {**loggable(rows[-1]), "benchmark/seconds": time.monotonic() - started}
+            subject = self._save(trainer, model, root, "student", None)
+            rows = [row for part in self._measure(trainer, pl_module, [subject], judge=False) for row in part]
+        failed = [row["error"] for row in rows if row["role"] == "student" and row.get("error")]
+        if failed:
+            return {"error": "; ".join(failed)}
+        return {**checkpoint_metrics(rows, None), "benchmark/seconds": time.monotonic() - started}
 
     def _take(self, figures: dict[str, Any]) -> None:
         if "error" not in figures:
@@ -150,13 +175,16 @@ class Benchmark(pl.Callback):
         if not self.at_end or not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         started = time.monotonic()
+        self.rows = []
         with _scratch_folder(trainer) as root:
             subjects = self._kept(trainer, pl_module, root)
-            rows = self._measure(trainer, pl_module, subjects)
-            self._judge(trainer, pl_module, subjects, rows)
-        append_rows(Path(trainer.default_root_dir) / FILE_NAME, rows)
-        print_groups(group_rows(rows))
-        log_rows(trainer.loggers, rows, trainer.global_step, time.monotonic() - started)
+            for rows in self._measure(trainer, pl_module, subjects, judge=True):
+                append_rows(Path(trainer.default_root_dir) / FILE_NAME, rows)
+                self.rows += rows
+        seconds = time.monotonic() - started
+        print_groups(group_rows(self.rows))
+        rank_zero_info(f"Benchmark: it took {seconds:.0f} s.")
+        log_rows(trainer.loggers, self.rows, trainer.global_step, seconds)
 
     def _kept(self, trainer: pl.Trainer, pl_module: pl.LightningModule, root: Path) -> list[_Subject]:
         """Rebuild each kept checkpoint; without any, take the weights as the fit leaves them."""
@@ -177,48 +205,42 @@ class Benchmark(pl.Callback):
             for path in kept
         ]
 
-    def _judge(
-        self, trainer: pl.Trainer, pl_module: Any, subjects: Sequence[_Subject], rows: list[dict[str, Any]]
-    ) -> None:
-        """Add the quality of every model that was measured."""
-        sources = {subject.name: subject.folder for subject in subjects}
-        device = trainer.strategy.root_device
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        for row in rows:
-            side = "teacher" if row["role"] == "teacher" else "student"
-            source = sources.get(row["model"]) or self._baseline_source(pl_module)
-            assert source is not None
-            try:
-                row["quality"] = evaluate(source, data, self.split, pl_module.task, device, side)
-            except ValueError as error:
-                rank_zero_warn(f"The quality of {row['model']} could not be evaluated: {error}")
-        add_quality_ratios(rows)
-
     # -- both --------------------------------------------------------------------------------------
 
     def _measure(
-        self, trainer: pl.Trainer, pl_module: Any, subjects: Sequence[_Subject]
-    ) -> list[dict[str, Any]]:
-        """Return one row per model, the baseline's first."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self, trainer: pl.Trainer, pl_module: Any, subjects: Sequence[_Subject], judge: bool
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yield the rows of one session after the other, the baseline's first."""
         method = getattr(pl_module, "method", None) or type(pl_module).__name__
-        candidates = [Candidate(subject.name, str(subject.folder), method) for subject in subjects]
-        protocol = self._protocol(data)
-        baseline = self._baseline(pl_module, data, {subject.name for subject in subjects})
-        rank_zero_info(
-            f"Benchmark: measuring {', '.join(c.name for c in candidates)}"
-            f"{f' beside {baseline.name}' if baseline else ', without a baseline'}, "
-            f"for {self.max_seconds:g} s per device or {self.rounds} rounds."
-        )
+        texts = self._texts(trainer, pl_module)
+        baseline = self._baseline(pl_module, texts, {subject.name for subject in subjects})
+        candidates = [
+            Candidate(subject.name, subject.folder, method, name)
+            for subject in subjects
+            for name in self.runtimes
+        ]
         if torch.cuda.is_available():
             # What the allocator holds back from training is missing to the workers.
             torch.cuda.empty_cache()
-        measurements = measure(candidates, baseline, protocol)
-        for failed in (m for m in measurements if m.error):
-            rank_zero_warn(f"Benchmark: {failed.candidate.name} could not be measured: {failed.error}")
+        for session in sessions_of(candidates):
+            rank_zero_info(
+                f"Benchmark: measuring {', '.join(c.label for c in session)}"
+                f"{f' beside {baseline.name}' if baseline else ', without a baseline'}, "
+                f"for {self.max_seconds:g} s per device or {self.rounds} rounds."
+            )
+            found = measure(session, baseline, self._protocol(texts), texts if judge else None)
+            yield self._rows(trainer, pl_module, subjects, found)
+
+    def _rows(
+        self,
+        trainer: pl.Trainer,
+        pl_module: Any,
+        subjects: Sequence[_Subject],
+        found: Sequence[Measurement],
+    ) -> list[dict[str, Any]]:
         checkpoints = {subject.name: subject.checkpoint for subject in subjects}
         seed = os.environ.get("PL_GLOBAL_SEED")
-        return [
+        rows = [
             to_row(
                 measurement,
                 run=str(trainer.default_root_dir),
@@ -226,8 +248,16 @@ class Benchmark(pl.Callback):
                 seed=int(seed) if seed else None,
                 checkpoint=checkpoints.get(measurement.candidate.name),
             )
-            for measurement in measurements
+            for measurement in found
         ]
+        for measurement in found:
+            name = measurement.candidate.label
+            if measurement.error:
+                rank_zero_warn(f"Benchmark: {name} could not be measured: {measurement.error}")
+            for warning in measurement.warnings:
+                rank_zero_warn(f"Benchmark: {name}: {warning}")
+        add_quality_ratios(rows)
+        return rows
 
     def _save(
         self, trainer: pl.Trainer, model: PreTrainedModel, root: Path, name: str, checkpoint: str | None
@@ -237,34 +267,34 @@ class Benchmark(pl.Callback):
         save_folder(folder, model, tokenizer, {})
         return _Subject(name, str(folder), checkpoint)
 
-    def _protocol(self, data: Any) -> Protocol:
-        lengths = data.lengths(self.split)
+    def _texts(self, trainer: pl.Trainer, pl_module: Any) -> Texts:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        return Texts(data, self.split, getattr(pl_module, "task", None) or Classification())
+
+    def _protocol(self, texts: Texts) -> Protocol:
         return Protocol(
-            tuple(int(lengths[row]) for row in typical_rows(lengths)),
+            texts.lengths(),
             threads=self.threads,
             rounds=self.rounds,
             max_seconds=self.max_seconds,
+            data=texts.describe(),
         )
 
     def _baseline_source(self, pl_module: Any) -> str | None:
         return self.baseline or getattr(pl_module, "teacher_source", None)
 
-    def _baseline(self, pl_module: Any, data: Any, taken: set[str]) -> Candidate | None:
+    def _baseline(self, pl_module: Any, texts: Texts, taken: set[str]) -> Candidate | None:
         source = self._baseline_source(pl_module)
         if source is None:
             return None
         name = display_name(source)
-        lengths = None
-        rows = data.rows(self.split)
-        if "teacher_input_ids" in rows.column_names:
-            # The same texts in the teacher's own tokens.
-            chosen = rows.select(typical_rows(data.lengths(self.split)))["teacher_input_ids"]
-            lengths = tuple(len(tokens) for tokens in chosen)
         return Candidate(
             f"{name} (baseline)" if name in taken else name,
             source,
             recorded_method(source, "teacher"),
-            lengths,
+            # The same texts, in the teacher's own tokens where it has them.
+            lengths=texts.teacher_lengths(),
+            side="teacher",
         )
 
 

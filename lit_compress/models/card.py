@@ -116,7 +116,7 @@ def _ratio(ratio: Any) -> str:
     if isinstance(ratio, Mapping):
         if ratio.get("median") is None:
             return ""
-        spread = f" ({ratio['p10']:.2f}–{ratio['p90']:.2f})" if ratio.get("p10") is not None else ""
+        spread = f" ({ratio['low']:.2f}–{ratio['high']:.2f})" if ratio.get("low") is not None else ""
         return f"{ratio['median']:.2f}×{spread}"
     return f"{ratio:.2f}×" if isinstance(ratio, int | float) else ""
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lit_compress.benchmark.devices import CpuDevice, CudaDevice, open_device
+from lit_compress.benchmark.energy import EnergyMeter
 
 
 def busy(seconds):
@@ -30,7 +31,18 @@ def test_memory_is_the_peak_since_the_reset():
     device.reset_memory()
     block = torch.ones(60_000_000, dtype=torch.uint8)
     del block
-    assert 55e6 < device.peak_bytes() < 90e6
+    assert 55e6 < device.memory().peak < 90e6
+    assert abs(device.memory().now) < 40e6 and device.memory().reserved is None
+
+
+def test_energy_is_that_of_the_calls(tmp_path):
+    device, file = CpuDevice(threads=1), tmp_path / "intel-rapl:0" / "energy_uj"
+    file.parent.mkdir()
+    file.write_text("1000")
+    device._energy = EnergyMeter(tmp_path)
+    assert device.energy(lambda: file.write_text("501000")) == 0.5
+    device._energy = EnergyMeter(tmp_path / "none")
+    assert device.energy(lambda: None) is None
 
 
 class FakeCuda:
@@ -39,12 +51,15 @@ class FakeCuda:
     def __init__(self):
         self.calls = []
         self.peak = 999
+        self.times = []
 
     def install(self, monkeypatch):
         for name in (
             "synchronize",
             "reset_peak_memory_stats",
             "max_memory_allocated",
+            "memory_allocated",
+            "max_memory_reserved",
             "Event",
             "is_available",
         ):
@@ -63,6 +78,12 @@ class FakeCuda:
     def max_memory_allocated(self):
         return self.peak
 
+    def memory_allocated(self):
+        return self.peak // 3
+
+    def max_memory_reserved(self):
+        return 2 * self.peak
+
     def Event(self, enable_timing):
         cuda = self
 
@@ -73,7 +94,7 @@ class FakeCuda:
             def elapsed_time(self, end):
                 # Before the device is synchronised, the end has not been reached.
                 assert cuda.calls[-1] == "synchronize"
-                return 12.0
+                return cuda.times.pop(0) if cuda.times else 12.0
 
         assert enable_timing
         return Event()
@@ -91,8 +112,28 @@ def test_gpu_time_is_between_synchronised_events(monkeypatch):
     device.reset_memory()
     assert device.time(model).seconds == pytest.approx(0.012)
     assert cuda.calls == ["synchronize", "record", "model", "record", "synchronize"]
-    assert device.peak_bytes() == 300_000_000
+    memory = device.memory()
+    assert (memory.peak, memory.now, memory.reserved) == (300_000_000, 100_000_000, 600_000_000)
     assert device.describe() == "Fake GPU"
+
+
+def test_gpu_is_warm_when_two_calls_take_the_same_time(monkeypatch):
+    cuda = FakeCuda()
+    cuda.install(monkeypatch)
+    # The clocks come up: the fourth call takes as long as the third.
+    cuda.times = [40.0, 30.0, 20.0, 19.9, 5.0]
+    calls = []
+    open_device("cuda", threads=1).warm_up(lambda: calls.append(1))
+    assert len(calls) == 4
+
+
+def test_warming_up_a_gpu_that_never_settles_ends(monkeypatch):
+    cuda = FakeCuda()
+    cuda.install(monkeypatch)
+    cuda.times = [float(10 + 5 * (i % 2)) for i in range(1000)]
+    calls = []
+    open_device("cuda", threads=1).warm_up(lambda: calls.append(1))
+    assert len(calls) == 20
 
 
 def test_refuses_a_missing_gpu(monkeypatch):

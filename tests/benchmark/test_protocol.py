@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,8 @@ def test_typical_rows_of_few_texts_repeat_them_evenly():
 def test_row_describes_the_protocol_in_plain_data():
     described = Protocol((3, 5), threads=2).to_dict()
     assert described["lengths"] == [3, 5]
-    assert described["batch"] == 2
+    assert described["batches"] == [8, 32] and described["fixed_lengths"] == [32, 128, 384]
+    assert json.loads(json.dumps(described)) == described
     assert described["clock"] == "wall time"
     assert Protocol((3,), threads=1).to_dict()["clock"] == "cpu time"
 
@@ -31,6 +34,8 @@ def test_row_describes_the_protocol_in_plain_data():
         ({"lengths": ()}, "at least one text"),
         ({"lengths": (4, 0)}, "at least one text"),
         ({"lengths": (4,), "threads": 0}, "threads to be at least 1 but got 0"),
+        ({"lengths": (4,), "batches": (8, 0)}, r"batches of at least 1 each but got \[8, 0\]"),
+        ({"lengths": (4,), "fixed_lengths": (-1,)}, "fixed_lengths of at least 1"),
         ({"lengths": (4,), "rounds": 0}, "rounds to be at least 1 but got 0"),
         ({"lengths": (4,), "devices": ("tpu",)}, "devices among cpu, cuda but got tpu"),
     ],
@@ -47,8 +52,13 @@ def test_refuses_data_without_rows():
 
 def test_refuses_models_that_share_a_name():
     twins = [Candidate("a", "x"), Candidate("a", "y")]
-    with pytest.raises(ValueError, match="unique names but got a, a; rename"):
+    with pytest.raises(ValueError, match="unique names but got a in torch-fp32, a in torch-fp32; rename"):
         measure(twins, None, Protocol((4,)))
+
+
+def test_refuses_an_unknown_runtime():
+    with pytest.raises(ValueError, match="onnx-int8 but got 'onnx-int9'; did you mean onnx-int8?"):
+        measure([Candidate("a", "x", runtime="onnx-int9")], None, Protocol((4,)))
 
 
 def test_refuses_no_models():

@@ -3,30 +3,76 @@ import json
 import pytest
 
 from lit_compress.benchmark.measure import measure
-from lit_compress.benchmark.metrics import log_rows, loggable
 from lit_compress.benchmark.protocol import Candidate, Protocol
 from lit_compress.benchmark.results import add_quality_ratios, append_rows, read_results, to_row
+from tests.report.rows import make_row, make_teacher
 
-from .conftest import make_row, make_teacher
+KEYS = {
+    *("schema", "time", "run", "recipe", "model", "method", "seed", "role", "is_baseline", "checkpoint"),
+    *("weights", "runtime", "shape", "params", "nonzero_params", "macs", "bytes", "cpu", "gpu", "quality"),
+    *("ratio", "warnings", "seconds", "session", "environment", "protocol"),
+}
+CPU_KEYS = {
+    *("latency_ms", "throughput", "fixed", "rss_mb", "rss_growth_mb"),
+    *("energy_j_per_text", "rounds", "warmup_rounds"),
+}
 
 
-def test_measured_rows_survive_the_file(fake_workers, fake_folder, tmp_path):
+@pytest.fixture
+def measured(fake_workers, fake_folder):
     teacher = Candidate("teacher", fake_folder("teacher", seconds=2e-3), "fine-tuning")
-    student = Candidate("student", fake_folder("student", seconds=1e-3), "soft targets")
-    measured = measure([student], teacher, Protocol((3, 5), rounds=4))
+    student = Candidate("student", fake_folder("student", seconds=1e-3, joules=0.5), "soft targets")
+    protocol = Protocol((3, 5), rounds=4, min_rounds=1, fixed_lengths=(32, 384), fixed_batches=(2,), data="d")
+    return measure([student], teacher, protocol)
+
+
+def test_measured_rows_survive_the_file(measured, tmp_path):
     rows = [to_row(m, run="runs/x", recipe="distil/x", seed=3) for m in measured]
     path = tmp_path / "deep" / "results.jsonl"
     append_rows(path, rows)
     first, second = read_results(path)
-    assert (first["role"], second["role"]) == ("teacher", "student")
-    assert second["ratio"]["cpu_latency"]["median"] == pytest.approx(0.5)
-    assert second["cpu"]["rounds"] == 4 and second["cpu"]["throughput"]["batch"] == 2
+    assert (first["role"], first["is_baseline"]) == ("teacher", True)
+    assert (second["role"], second["is_baseline"], second["runtime"]) == ("student", False, "torch-fp32")
+    assert second["cpu"]["rounds"] == 4 and second["cpu"]["energy_j_per_text"] == 0.5
     assert second["cpu"]["latency_ms"]["wall_p50"] == pytest.approx(2 * second["cpu"]["latency_ms"]["p50"])
-    assert second["gpu"] is None and second["quality"] is None
+    assert second["gpu"] is None and second["quality"] is None and second["checkpoint"] is None
+    assert (second["params"], second["nonzero_params"]) == (10, 9)
+    assert second["macs"] == {"length": 128, "count": 1000}
     assert second["protocol"]["lengths"] == [3, 5] and second["protocol"]["clock"] == "cpu time"
-    assert second["session"] == first["session"]
-    assert {"cpu", "cores", "torch", "transformers", "load", "load_after"} <= second["environment"].keys()
-    assert "error" not in second
+    assert second["session"] == first["session"] and "error" not in second
+
+
+def test_row_has_every_key_of_its_schema(measured):
+    row = to_row(measured[1], run="runs/x")
+    assert row.keys() == KEYS and row["schema"] == 2
+    assert row["cpu"].keys() == CPU_KEYS
+    assert row["cpu"]["latency_ms"].keys() == {"p50", "p90", "p99", "p50_spread", "p90_spread", "wall_p50"}
+    assert row["cpu"]["throughput"].keys() == {"8", "32"}
+    # The model reads 130 tokens at most.
+    assert row["cpu"]["fixed"].keys() == {"32"}
+    assert row["cpu"]["fixed"]["32"].keys() == {"latency_ms", "throughput"}
+    assert row["cpu"]["fixed"]["32"]["throughput"].keys() == {"2"}
+    ratios = {"cpu_latency", "cpu_throughput_8", "cpu_throughput_32", "cpu_latency_32"}
+    assert row["ratio"].keys() == ratios | {"cpu_memory", "size", "params"}
+    ratio = row["ratio"]["cpu_latency"]
+    assert ratio["verdict"] == "faster" and ratio["low"] < ratio["median"] < ratio["high"] < 1
+    assert {"cpu_flags", "governor", "onnxruntime", "load_before", "load_after"} <= row["environment"].keys()
+    assert {"batches", "fixed_batches", "data", "threads", "warmup"} <= row["protocol"].keys()
+
+
+def test_gpu_row_tells_memory_allocated_and_reserved(fake_workers, fake_folder, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    (found,) = measure([Candidate("a", fake_folder("a", peak=7_000_000))], None, Protocol((3,), rounds=3))
+    gpu = to_row(found, run="r")["gpu"]
+    assert gpu.keys() == CPU_KEYS - {"rss_mb", "rss_growth_mb"} | {"vram_mb", "vram_reserved_mb"}
+    assert (gpu["vram_mb"], gpu["vram_reserved_mb"]) == (7.0, 14.0)
+
+
+def test_failed_model_has_its_error_and_no_figures(fake_workers, fake_folder):
+    (found,) = measure([Candidate("a", fake_folder("a", do="load", then="crash"))], None, Protocol((3,)))
+    row = to_row(found, run="r")
+    assert row.keys() == KEYS | {"error"}
+    assert row["cpu"] is None and row["ratio"] == {} and "exit status 1" in row["error"]
 
 
 def test_rows_are_appended_one_per_line(tmp_path):
@@ -40,7 +86,7 @@ def test_rows_are_appended_one_per_line(tmp_path):
 def test_line_cut_short_by_a_kill_does_not_swallow_the_next_one(tmp_path):
     path = tmp_path / "results.jsonl"
     append_rows(path, [make_row(model="a")])
-    path.write_text(path.read_text() + '{"schema": 1, "mod')
+    path.write_text(path.read_text() + '{"schema": 2, "mod')
     append_rows(path, [make_row(model="b")])
     lines = path.read_text().splitlines()
     assert len(lines) == 3 and json.loads(lines[2])["model"] == "b"
@@ -49,19 +95,28 @@ def test_line_cut_short_by_a_kill_does_not_swallow_the_next_one(tmp_path):
 def test_refuses_a_corrupt_line_by_its_number(tmp_path):
     path = tmp_path / "results.jsonl"
     append_rows(path, [make_row()])
-    path.write_text(path.read_text() + "\n" + '{"schema": 1, "mod\n')
+    path.write_text(path.read_text() + "\n" + '{"schema": 2, "mod\n')
     with pytest.raises(ValueError, match=r"in line 3 of .*results\.jsonl but got.*delete that line"):
         read_results(path)
 
 
 def test_refuses_rows_of_a_newer_release(tmp_path):
     path = tmp_path / "results.jsonl"
-    append_rows(path, [make_row(schema=2)])
-    with pytest.raises(ValueError, match=r"Expected schema 1 in line 1 of .* but got schema 2.*upgrade"):
+    append_rows(path, [make_row(schema=3)])
+    with pytest.raises(ValueError, match=r"Expected schema 2 in line 1 of .* but got schema 3.*upgrade"):
         read_results(path)
 
 
-@pytest.mark.parametrize("line", ['{"schema": 1, "model": "a"}', "[1, 2]", "3"])
+def test_refuses_rows_of_an_older_release(tmp_path):
+    path = tmp_path / "results.jsonl"
+    append_rows(path, [make_row(), make_row(schema=1)])
+    with pytest.raises(
+        ValueError, match=r"in line 2 of .* but got schema 1, measured by an older.*run lit-com"
+    ):
+        read_results(path)
+
+
+@pytest.mark.parametrize("line", ['{"schema": 2, "model": "a"}', "[1, 2]", "3"])
 def test_refuses_lines_that_are_no_rows(tmp_path, line):
     path = tmp_path / "results.jsonl"
     path.write_text(line + "\n")
@@ -83,37 +138,3 @@ def test_no_share_of_a_quality_that_has_none(teacher):
     rows = [make_teacher(**teacher), make_row(ratio={})]
     add_quality_ratios(rows)
     assert rows[1]["ratio"] == {}
-
-
-def test_metrics_of_a_row():
-    metrics = loggable(make_row())
-    assert metrics["benchmark/cpu/latency_ms"] == 4.0
-    assert metrics["benchmark/cpu/throughput"] == 200.0
-    assert metrics["benchmark/cpu/peak_mb"] == 150.0
-    assert metrics["benchmark/cpu/speedup"] == 2.0
-    assert metrics["benchmark/size_mb"] == pytest.approx(70.0)
-    assert metrics["benchmark/params"] == 17_000_000
-    assert not [name for name in metrics if "gpu" in name]
-
-
-class Logger:
-    def __init__(self):
-        self.metrics, self.tables = {}, {}
-
-    def log_metrics(self, metrics, step):
-        self.metrics |= {name: (value, step) for name, value in metrics.items()}
-
-
-class TableLogger(Logger):
-    def log_table(self, key, columns, data):
-        self.tables[key] = [dict(zip(columns, row, strict=True)) for row in data]
-
-
-def test_every_logger_gets_figures_and_some_the_table():
-    plain, rich = Logger(), TableLogger()
-    log_rows([plain, rich], [make_teacher(), make_row()], step=70, seconds=12.5)
-    assert plain.metrics == rich.metrics
-    assert plain.metrics["benchmark/cpu/latency_ms"] == (4.0, 70)
-    assert plain.metrics["benchmark/seconds"] == (12.5, 70)
-    teacher, student = rich.tables["benchmark/table"]
-    assert (teacher["cpu_ms"], student["cpu_ms"], student["gpu_ms"]) == (8.0, 4.0, None)

@@ -1,3 +1,5 @@
+import json
+
 import lightning.pytorch as pl
 import numpy as np
 import pytest
@@ -35,9 +37,9 @@ def measured(monkeypatch):
     """Record what the callback measures, and measure it all the same."""
     calls = []
 
-    def spy(candidates, baseline, protocol):
+    def spy(candidates, baseline, protocol, texts):
         calls.append((candidates, baseline, protocol))
-        return real(candidates, baseline, protocol)
+        return real(candidates, baseline, protocol, texts)
 
     real = module.measure
     monkeypatch.setattr(module, "measure", spy)
@@ -66,8 +68,11 @@ def test_best_checkpoint_is_measured_beside_the_teacher(
     assert lines
 
 
-def test_quality_is_that_of_the_saved_weights(fake_workers, texts, data, make_trainer, tmp_path):
-    trainer = make_trainer(Benchmark(rounds=3), max_epochs=3)
+@pytest.mark.slow
+def test_quality_is_that_of_the_saved_weights_in_their_runtime(texts, data, make_trainer, tmp_path):
+    # Real workers: the number must come out of the process that was timed.
+    bench = Benchmark(rounds=1, max_seconds=0, runtimes=["torch-fp32", "torch-bf16"])
+    trainer = make_trainer(bench, max_epochs=3)
     trainer.fit(distillation(texts), datamodule=data)
     best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     model = AutoModelForSequenceClassification.from_pretrained(
@@ -80,15 +85,39 @@ def test_quality_is_that_of_the_saved_weights(fake_workers, texts, data, make_tr
     for row in data.rows("validation"):
         logits = model.eval()(torch.tensor([row["input_ids"]])).logits
         right.append(int(logits.argmax()) == row["labels"])
-    quality = results(tmp_path)[1]["quality"]
-    assert quality == {
+    teacher, plain, half = results(tmp_path)
+    assert plain["quality"] == {
         "metric": "accuracy",
         "split": "validation",
         "value": pytest.approx(np.mean(right)),
         "n": 16,
         "higher_is_better": True,
     }
-    assert quality["value"] == pytest.approx(float(trainer.checkpoint_callback.best_model_score))
+    assert plain["quality"]["value"] == pytest.approx(float(trainer.checkpoint_callback.best_model_score))
+    assert [row["runtime"] for row in (teacher, plain, half)] == ["torch-fp32", "torch-fp32", "torch-bf16"]
+    assert half["quality"] is not None and half["cpu"] is not None
+    assert half["weights"] == plain["weights"] != teacher["weights"]
+
+
+def test_every_checkpoint_in_every_runtime_in_sessions_of_four(
+    fake_workers, texts, data, make_trainer, tmp_path
+):
+    keep = ModelCheckpoint(tmp_path / "run" / "ck", monitor="val/accuracy", save_top_k=-1, filename="{epoch}")
+    bench = Benchmark(rounds=1, runtimes=["torch-fp32", "torch-bf16"])
+    logger = CSVLogger(tmp_path / "run")
+    trainer = make_trainer(bench, keep, checkpoint=False, max_epochs=3, logger=logger)
+    trainer.fit(distillation(texts), datamodule=data)
+    rows = results(tmp_path)
+    students = [(row["checkpoint"], row["runtime"]) for row in rows if row["role"] == "student"]
+    expected = [(f"epoch={n}.ckpt", name) for n in range(3) for name in ("torch-fp32", "torch-bf16")]
+    assert sorted(students) == sorted(expected)
+    # Six candidates are two sessions, each with its own baseline.
+    assert sum(row["is_baseline"] for row in rows) == len({row["session"] for row in rows}) == 2
+    assert rows == json.loads(json.dumps(bench.rows))
+    ratios = {row["runtime"]: row["ratio"]["cpu_latency"]["median"] for row in rows if not row["is_baseline"]}
+    assert ratios == {"torch-fp32": pytest.approx(0.5), "torch-bf16": pytest.approx(0.25)}
+    text = (tmp_path / "run" / "lightning_logs" / "version_0" / "metrics.csv").read_text()
+    assert "benchmark/torch-bf16/cpu/latency_ms" in text and "benchmark/seconds" in text
 
 
 def test_every_kept_checkpoint_gets_a_row_of_the_same_session(
@@ -173,8 +202,8 @@ def fail(monkeypatch, after):
     """Let measurements fail from the one numbered ``after`` on."""
     real, count = module.measure, []
 
-    def measure(candidates, baseline, protocol):
-        found = real(candidates, baseline, protocol)
+    def measure(candidates, baseline, protocol, texts):
+        found = real(candidates, baseline, protocol, texts)
         count.append(1)
         if len(count) > after:
             object.__setattr__(found[-1], "error", "cpu: the worker was killed")
@@ -188,7 +217,9 @@ def test_failed_measurement_at_the_end_is_a_row_with_its_error(
     fake_workers, texts, data, make_trainer, tmp_path, monkeypatch
 ):
     fail(monkeypatch, after=0)
-    with pytest.warns(UserWarning, match="run could not be measured: cpu: the worker was killed"):
+    with pytest.warns(
+        UserWarning, match="run in torch-fp32 could not be measured: cpu: the worker was killed"
+    ):
         make_trainer(Benchmark(rounds=3)).fit(distillation(texts), datamodule=data)
     _, student = results(tmp_path)
     assert student["error"] == "cpu: the worker was killed"
@@ -215,7 +246,8 @@ def test_missing_quality_is_said_and_left_empty(fake_workers, texts, data, make_
     other = texts / "five_labels"
     tiny_bert(layers=2, labels=5).save_pretrained(other)
     with pytest.warns(
-        UserWarning, match="quality of five_labels could not be evaluated: Expected a model with 2"
+        UserWarning,
+        match="five_labels in torch-fp32: quality could not be evaluated: Expected a model with 2",
     ):
         make_trainer(Benchmark(rounds=3, baseline=str(other))).fit(fine_tuning(), datamodule=data)
     baseline, student = results(tmp_path)
@@ -249,6 +281,20 @@ def test_refuses_a_split_that_is_not_there_before_training(data, make_trainer):
 def test_refuses_a_missing_baseline_before_training(data, make_trainer):
     with pytest.raises(ValueError, match="Expected the model folder 'runs/nothing/model'"):
         make_trainer(Benchmark(baseline="runs/nothing/model")).fit(fine_tuning(), datamodule=data)
+
+
+def test_refuses_an_unknown_runtime_before_training(data, make_trainer):
+    with pytest.raises(ValueError, match="but got 'onnx-int9'; did you mean onnx-int8"):
+        make_trainer(Benchmark(runtimes=["onnx-int9"])).fit(fine_tuning(), datamodule=data)
+
+
+def test_refuses_results_of_an_older_release_before_training(data, make_trainer, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "results.jsonl").write_text('{"schema": 1}\n')
+    module = fine_tuning()
+    with pytest.raises(ValueError, match="got schema 1, measured by an older release; move the file away"):
+        make_trainer(Benchmark()).fit(module, datamodule=data)
+    assert module.global_step == 0
 
 
 def test_refuses_to_measure_every_zeroth_epoch():

@@ -1,0 +1,69 @@
+"""The data and the task of a run, read from its configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lit_compress.benchmark.quality import Texts
+from lit_compress.errors import check_yaml, tidy
+
+FILE_NAME = "config.yaml"
+
+
+def run_folder(model: Path) -> Path:
+    """Return the run folder that a model folder lies in; the folder itself where it lies in none."""
+    return model.parent if (model.parent / FILE_NAME).is_file() else model
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return a configuration as plain data.
+
+    Raises:
+        ValueError: The file is missing or not YAML.
+    """
+    check_yaml([str(path)])
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def texts_of(config: dict[str, Any], where: Path, split: str) -> Texts:
+    """Build the data and the task that a configuration describes.
+
+    Args:
+        config: A configuration with a ``data`` section, such as that of a run; its ``model`` section tells the
+            task, otherwise the labels do.
+        where: The file it comes from, for messages.
+        split: Split to measure on.
+
+    Returns:
+        The labelled texts.
+
+    Raises:
+        ValueError: There is no data section, it does not parse, or the split is missing or empty.
+    """
+    import lightning.pytorch as pl
+    from jsonargparse import ArgumentParser
+
+    # Imported so that the configuration may name the classes without their path.
+    from lit_compress.modules.tasks import Classification, Regression, Task
+
+    if "data" not in config:
+        raise ValueError(
+            f"Expected a data section in {where} but got only {', '.join(map(str, config))}; give the config.yaml "
+            "of a run, or a recipe."
+        )
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(pl.LightningDataModule, "data", required=True)
+    parser.add_subclass_arguments(Task, "task", required=False)
+    task = ((config.get("model") or {}).get("init_args") or {}).get("task")
+    given = {"data": config["data"], **({"task": task} if task else {})}
+    try:
+        built = parser.instantiate_classes(parser.parse_object(given))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"Expected a data section that can be built in {where} but got: {tidy(str(error))}"
+        ) from error
+    default = Regression() if built.data.is_regression else Classification()
+    return Texts(built.data, split, built.get("task") or default)
