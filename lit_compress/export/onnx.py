@@ -97,7 +97,7 @@ def quantize_onnx(source: str | Path, path: str | Path, model: PreTrainedModel) 
             per_channel=True,
             weight_type=QuantType.QInt8,
             # Gather: the embedding is most of a small model's file.
-            op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+            op_types_to_quantize=["MatMul", "Gather"],
             # Shape inference stops at the fused attention; what comes behind it is float too.
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )

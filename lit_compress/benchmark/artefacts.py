@@ -1,0 +1,238 @@
+"""The files that runtimes load, built once in a clean process and kept in the cache.
+
+Run as ``python -m lit_compress.benchmark.artefacts RUNTIME FOLDER TARGET``, this module is that process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lit_compress
+from lit_compress.benchmark.environment import usable_cores
+from lit_compress.benchmark.folders import local_folder, weight_bytes, weight_fingerprint
+from lit_compress.benchmark.process import worker_environment
+from lit_compress.benchmark.runtimes import Runtime
+from lit_compress.benchmark.runtimes import runtime as find_runtime
+from lit_compress.models.manifest import read_manifest
+
+_FACTS = "facts.json"
+_ERROR = "error.txt"
+# Raise it when the same model and libraries lead to another artefact than before.
+_VERSION = 1
+# Artefacts of old checkpoints go when there are more bytes than this, those of the last hour never.
+_KEEP_BYTES = 4 * 2**30
+_KEEP_SECONDS = 3600
+_SILENT_SECONDS = 3
+
+
+class PrepareError(RuntimeError):
+    """A model could not be made ready for a runtime; the text says why."""
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """What a worker needs to open a model in a runtime.
+
+    Args:
+        folder: The model folder.
+        path: What the runtime opens: a folder in the cache, or the model folder itself.
+        bytes: Size of what is loaded.
+        facts: Parameters, shape and limits of the model, see :func:`~lit_compress.benchmark.facts.model_facts`.
+    """
+
+    folder: Path
+    path: Path
+    bytes: int
+    facts: dict[str, Any]
+
+
+def prepare(source: str, runtime: str, timeout: float) -> Artefact:
+    """Build what a runtime loads, or take it from the cache.
+
+    Args:
+        source: Model folder, ``package:NAME``, or the name of a hub model that was downloaded before.
+        runtime: Name of the runtime.
+        timeout: Seconds that building may take.
+
+    Returns:
+        The artefact, with its files checked.
+
+    Raises:
+        PrepareError: A library or the model is missing, or building it failed, hung or died; nothing is left.
+        ValueError: There is no runtime of that name.
+    """
+    way = find_runtime(runtime)
+    try:
+        way.check()
+        folder = local_folder(source)
+        root = _root()
+        root.mkdir(parents=True, exist_ok=True)
+        # The runtimes that load the model folder itself share one record.
+        kind = "folder" if type(way).build is Runtime.build else runtime
+        place = root / f"{kind}-{_key(folder, way)}"
+        record = _read(place)
+        if record is None:
+            _build(place, folder, runtime, source, timeout)
+            record = _read(place)
+    except (ImportError, ValueError, OSError) as error:
+        raise PrepareError(str(error)) from error
+    if record is None:
+        raise PrepareError(
+            f"Expected the artefact of {source} for {runtime} in {place} but its files are gone or changed "
+            "right after they were written; check the disk, and that nothing else clears this folder."
+        )
+    os.utime(place)  # marks it as used
+    _drop_old(root)
+    size = sum(entry["bytes"] for entry in record["files"].values())
+    if not record["files"]:
+        return Artefact(folder, folder, weight_bytes(folder), record["facts"])
+    return Artefact(folder, place, size, record["facts"])
+
+
+def _root() -> Path:
+    # Imported late: it brings the datasets library, which the clean process has no use for.
+    from lit_compress.data.cache import cache_folder
+
+    return cache_folder(None) / "artefacts"
+
+
+def _key(folder: Path, way: Runtime) -> str:
+    manifest = read_manifest(folder) or {}
+    libraries = {name: version(name) for name in ("torch", "transformers", *way.libraries)}
+    parts = [
+        _VERSION,
+        lit_compress.__version__,
+        libraries,
+        weight_fingerprint(folder),
+        json.loads((folder / "config.json").read_text(encoding="utf-8")),
+        [manifest.get("base_class"), manifest.get("transforms")],
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _read(place: Path) -> dict[str, Any] | None:
+    """Return the record of a finished artefact, ``None`` where there is none or a file of it is damaged."""
+    try:
+        record = json.loads((place / _FACTS).read_text(encoding="utf-8"))
+        sound = all(_describe(place / name) == entry for name, entry in record["files"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return record if sound else None
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def _build(place: Path, folder: Path, runtime: str, source: str, timeout: float) -> None:
+    """Let a clean process write the artefact beside its place, and move it there when it is complete."""
+    part = Path(tempfile.mkdtemp(prefix=".part-", dir=place.parent))
+    message = f"Preparing {source} for {runtime} …"
+    timer = threading.Timer(_SILENT_SECONDS, print, [message], {"file": sys.stderr, "flush": True})
+    timer.start()
+    try:
+        _run(part, folder, runtime, source, timeout)
+        if place.exists() and _read(place) is None:
+            shutil.rmtree(place)
+        try:
+            part.rename(place)
+        except OSError:
+            if _read(place) is None:  # else another process was faster, which is as good
+                raise
+    finally:
+        timer.cancel()
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _command(runtime: str, folder: Path, target: Path) -> list[str]:
+    return [sys.executable, "-m", "lit_compress.benchmark.artefacts", runtime, str(folder), str(target)]
+
+
+def _run(part: Path, folder: Path, runtime: str, source: str, timeout: float) -> None:
+    what = f"Expected {source} to be prepared for {runtime} but"
+    environment = worker_environment("cpu", usable_cores())
+    with tempfile.TemporaryFile() as log:
+        try:
+            done = subprocess.run(
+                _command(runtime, folder, part),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise PrepareError(
+                f"{what} it took more than {timeout:g} s and was stopped; leave this runtime out, or give "
+                "it more time."
+            ) from None
+        if done.returncode == 0:
+            return
+        if (part / _ERROR).is_file():
+            raise PrepareError((part / _ERROR).read_text(encoding="utf-8"))
+        log.seek(max(0, log.seek(0, os.SEEK_END) - 2000))
+        lines = log.read().decode("utf-8", errors="replace").strip().splitlines()
+    hint = " (killed, perhaps for lack of memory)" if done.returncode == -9 else ""
+    words = f": {lines[-1].strip()}" if lines else ""
+    raise PrepareError(f"{what} the process ended with status {done.returncode}{hint}{words}")
+
+
+def _drop_old(root: Path) -> None:
+    """Remove the artefacts that were not used for longest until the rest is within the limit."""
+    found = []
+    for place in root.iterdir():
+        try:
+            size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+            found.append((place.stat().st_mtime, size, place))
+        except OSError:  # another process removed it meanwhile
+            continue
+    total = sum(size for _, size, _ in found)
+    for used, size, place in sorted(found):
+        if total <= _KEEP_BYTES or time.time() - used < _KEEP_SECONDS:
+            return
+        shutil.rmtree(place, ignore_errors=True)
+        total -= size
+
+
+def _work(runtime: str, folder: Path, target: Path) -> None:
+    """Build the artefact and write what belongs to it; runs in the clean process."""
+    from lit_compress.benchmark.facts import model_facts
+    from lit_compress.models.checkpoint import load
+
+    facts = model_facts(load(folder))
+    find_runtime(runtime).build(folder, target)
+    files = {path.name: _describe(path) for path in sorted(target.iterdir())}
+    (target / _FACTS).write_text(json.dumps({"facts": facts, "files": files}, indent=1), encoding="utf-8")
+
+
+def main() -> None:
+    """Do the work of the clean process; its failure is left in the target folder as one paragraph."""
+    name, folder, target = sys.argv[1:]
+    try:
+        _work(name, Path(folder), Path(target))
+    except Exception as error:
+        known = isinstance(error, ValueError | ImportError)
+        text = str(error) if known else f"{name} failed on {folder}: {type(error).__name__}: {error}"
+        (Path(target) / _ERROR).write_text(text, encoding="utf-8")
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""What a loaded model tells about itself: shape, parameters, multiply-accumulates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel
+
+from lit_compress.export.parity import max_length
+
+#: Tokens of the one text whose multiply-accumulates are counted.
+MACS_LENGTH = 128
+
+
+def model_facts(model: PreTrainedModel) -> dict[str, Any]:
+    """Return the facts of a model that do not depend on its runtime, ready for JSON.
+
+    Args:
+        model: A text classifier in eval mode.
+
+    Returns:
+        ``params``, ``nonzero_params``, ``macs``, ``shape``, ``vocab_size``, ``pad_token_id``, ``max_positions``
+        and ``num_labels``.
+    """
+    config = model.config
+    return {
+        "params": sum(parameter.numel() for parameter in model.parameters()),
+        "nonzero_params": sum(int(torch.count_nonzero(parameter)) for parameter in model.parameters()),
+        "macs": _macs(model),
+        "shape": {
+            "family": config.model_type,
+            "layers": getattr(config, "num_hidden_layers", None),
+            "hidden": getattr(config, "hidden_size", None),
+            "vocab": config.vocab_size,
+        },
+        "vocab_size": config.vocab_size,
+        "pad_token_id": config.pad_token_id,
+        "max_positions": max_length(model),
+        "num_labels": config.num_labels,
+    }
+
+
+def _macs(model: PreTrainedModel) -> dict[str, int] | None:
+    """Return the multiply-accumulates of one text, those of matrix products, as is usual.
+
+    ``None`` where the model cannot read a text of that length.
+    """
+    longest = max_length(model)
+    if longest is not None and longest < MACS_LENGTH:
+        return None
+    ids = torch.full((1, MACS_LENGTH), ((model.config.pad_token_id or 0) + 1) % model.config.vocab_size)
+    counter = FlopCounterMode(display=False)
+    before = model.config._attn_implementation
+    # Plain matrix products: the counter does not know every fused attention.
+    model.set_attn_implementation("eager")
+    try:
+        with torch.inference_mode(), counter:
+            model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    finally:
+        model.set_attn_implementation(before)
+    return {"length": MACS_LENGTH, "count": counter.get_total_flops() // 2}
