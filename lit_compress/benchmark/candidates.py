@@ -13,6 +13,7 @@ from lit_compress.benchmark.protocol import BASELINE_RUNTIME, Candidate, typical
 from lit_compress.benchmark.quality import Texts
 from lit_compress.benchmark.run_config import FILE_NAME, read_config, run_folder, texts_of
 from lit_compress.models.manifest import MANIFEST, read_manifest
+from lit_compress.models.names import resolve_model
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,15 @@ def find_models(
         ValueError: A folder or the data cannot be used.
     """
     # One folder given twice is one model.
-    places = list(dict.fromkeys(local_folder(folder) for folder in folders))
+    found = {local_folder(folder): display_name(resolve_model(folder)) for folder in folders}
+    places, own = list(found), _told_apart(found)
     texts = _texts(places, data, split)
     lengths = texts.lengths() if texts is not None else _recorded_lengths(places)
-    own = dict(zip(places, _names(places), strict=True))
     named = [(place, name, "–") for place, name in own.items()]
     base = local_folder(against) if against is not None else None
     baseline = None
-    if base is not None:
-        name = display_name(str(base))
+    if against is not None and base is not None:
+        name = display_name(resolve_model(against))
         name = f"{name} (baseline)" if name in own.values() else name
         baseline = _candidate(base, name, "teacher", BASELINE_RUNTIME, texts)
         if base not in own:
@@ -107,14 +108,14 @@ def _candidate(place: Path, name: str, method: str, runtime: str, texts: Texts |
     return Candidate(name, str(place), recorded_method(str(place), method), runtime, lengths, side)
 
 
-def _names(places: Sequence[Path]) -> list[str]:
-    """Return short names; those that several models share get the folder above in front."""
-    names = [display_name(str(place)) for place in places]
-    counts = Counter(names)
-    return [
-        f"{run_folder(place).parent.name}/{name}" if counts[name] > 1 else name
-        for place, name in zip(places, names, strict=True)
-    ]
+def _told_apart(names: dict[Path, str]) -> dict[Path, str]:
+    """Put the folder above in front of names that several models share, then the whole path."""
+    above = {place: (place.parent if place.name == "model" else place).parent.name for place in names}
+    told = dict(names)
+    for rename in (lambda place: f"{above[place]}/{names[place]}", str):
+        counts = Counter(told.values())
+        told = {place: rename(place) if counts[name] > 1 else name for place, name in told.items()}
+    return told
 
 
 def _texts(places: Sequence[Path], data: str | None, split: str) -> Texts | None:

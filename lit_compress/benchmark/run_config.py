@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from argparse import ArgumentError
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,6 @@ def texts_of(config: dict[str, Any], where: Path, split: str) -> Texts:
     import lightning.pytorch as pl
     from jsonargparse import ArgumentParser
 
-    # Imported so that the configuration may name the classes without their path.
     from lit_compress.modules.tasks import Classification, Regression, Task
 
     if "data" not in config:
@@ -54,6 +55,8 @@ def texts_of(config: dict[str, Any], where: Path, split: str) -> Texts:
             f"Expected a data section in {where} but got only {', '.join(map(str, config))}; give the config.yaml "
             "of a run, or a recipe."
         )
+    # So that the configuration may name the classes without their path.
+    importlib.import_module("lit_compress.data")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(pl.LightningDataModule, "data", required=True)
     parser.add_subclass_arguments(Task, "task", required=False)
@@ -61,7 +64,7 @@ def texts_of(config: dict[str, Any], where: Path, split: str) -> Texts:
     given = {"data": config["data"], **({"task": task} if task else {})}
     try:
         built = parser.instantiate_classes(parser.parse_object(given))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ArgumentError, ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"Expected a data section that can be built in {where} but got: {tidy(str(error))}"
         ) from error

@@ -1,18 +1,23 @@
 """Real models in real worker processes: the only place where times are real too."""
 
 import math
+import shutil
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from lit_compress.benchmark import process
 from lit_compress.benchmark.measure import measure
 from lit_compress.benchmark.protocol import Candidate, Protocol
-from lit_compress.benchmark.runtime import import_model_code
 from lit_compress.models.checkpoint import save_folder
-from tests.tiny import tiny_bert, tiny_model
+from tests.tiny import tiny_bert
 
 LENGTHS = tuple(range(8, 40, 2))
 WIDTH = {"hidden": 128, "vocab": 2000}
+pytestmark = pytest.mark.slow
+PROTOCOL = Protocol(LENGTHS, rounds=6, fixed_lengths=(32, 384))
 
 
 @pytest.fixture(scope="module")
@@ -42,49 +47,62 @@ def measured(folders):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "2")
         patch.setenv("MKL_NUM_THREADS", "2")
-        found = measure(candidates, teacher, Protocol(LENGTHS, rounds=6))
+        found = measure(candidates, teacher, PROTOCOL)
     torch.set_num_threads(threads)
     return {measurement.candidate.name: measurement for measurement in found}
 
 
 def test_a_quarter_of_the_layers_is_much_faster(measured):
     # 8 layers against 2: four times less work, less what embeddings, head and Python cost.
-    assert 0.2 < measured["student"].ratios["cpu_latency"].median < 0.6
-    assert 1.5 < measured["student"].ratios["cpu_throughput"].median < 5
+    ratios = measured["student"].ratios
+    assert 0.2 < ratios["cpu_latency"].median < 0.6
+    assert 1.5 < ratios["cpu_throughput_32"].median < 5
+    assert ratios["cpu_latency"].verdict == "faster"
 
 
 def test_parameters_and_bytes_are_those_of_the_file(measured, folders):
-    student = measured["student"]
+    artefact = measured["student"].artefact
     hidden, inner, vocab, layers, labels = 128, 256, 2000, 2, 3
     embeddings = (vocab + 130 + 2) * hidden + 2 * hidden
     block = 4 * (hidden * hidden + hidden) + 2 * hidden * inner + inner + hidden + 4 * hidden
     head = hidden * hidden + hidden + hidden * labels + labels
-    assert student.params == embeddings + layers * block + head
-    file = folders / "student" / "model" / "model.safetensors"
-    assert student.bytes == file.stat().st_size
-    assert 4 * student.params < student.bytes < 4 * student.params + 20_000
-    assert student.shape == {"family": "bert", "layers": 2, "hidden": 128, "vocab": 2000}
+    params = embeddings + layers * block + head
+    assert artefact.facts["params"] == params
+    assert artefact.bytes == (folders / "student" / "model" / "model.safetensors").stat().st_size
+    assert 4 * params < artefact.bytes < 4 * params + 20_000
+    assert artefact.facts["shape"] == {"family": "bert", "layers": 2, "hidden": 128, "vocab": 2000}
 
 
 def test_figures_are_complete_and_sensible(measured):
     for name in ("teacher", "student"):
         figures = measured[name].cpu
-        assert figures.rounds == 6 and figures.batch == len(LENGTHS)
+        assert 5 <= figures.rounds <= 6 and figures.warmup_rounds >= 2
         assert 0 < figures.p50_ms.p10 <= figures.p50_ms.median <= figures.p50_ms.p90 < 1000
-        assert figures.p50_ms.median <= figures.p90_ms.median
+        assert figures.p50_ms.median <= figures.p90_ms.median <= figures.p99_ms.median
         # Work in a process can hardly take longer than the clock on the wall says.
         assert figures.p50_ms.median <= figures.wall_p50_ms.median * 1.1
         assert 0 < figures.peak_mb < 300
-        assert math.isfinite(figures.texts_per_second.median)
+        assert all(math.isfinite(figures.throughput[size].median) for size in (8, 32))
+        # The models read 130 tokens.
+        assert set(figures.fixed) == {32}
+        assert measured[name].warnings == []
     assert measured["student"].gpu is None or torch.cuda.is_available()
 
 
-def test_broken_folder_says_what_is_wrong(measured):
-    assert "'load' failed: ValueError" in measured["broken"].error
-    assert measured["broken"].cpu is None and measured["broken"].params is None
+def test_broken_folder_says_what_is_wrong_and_harms_nobody(measured):
+    assert "readable model at" in measured["broken"].error and "SafetensorError" in measured["broken"].error
+    assert measured["broken"].cpu is None and measured["broken"].artefact is None
 
 
-def test_refuses_a_model_that_reads_no_text(tmp_path):
-    tiny_model("vit").save_pretrained(tmp_path / "vit")
-    with pytest.raises(ValueError, match=r"Expected a model that classifies texts but .*vit holds a 'vit'"):
-        import_model_code(str(tmp_path / "vit"))
+def test_model_that_is_run_twice_is_found_to_be_twice_as_slow(folders, monkeypatch):
+    script = str(Path(__file__).with_name("twice_worker.py"))
+    monkeypatch.setattr(process, "worker_command", lambda: [sys.executable, script])
+    twice = shutil.copytree(folders / "teacher" / "model", folders / "twice")
+    teacher = Candidate("teacher", str(folders / "teacher" / "model"))
+    _, slow = measure([Candidate("twice", str(twice))], teacher, PROTOCOL)
+    assert slow.error is None
+    for name in ("cpu_latency", "cpu_latency_32"):
+        assert slow.ratios[name].verdict == "slower"
+        assert 1.6 < slow.ratios[name].median < 2.5
+    assert slow.ratios["cpu_throughput_32"].verdict == "slower"
+    assert not slow.is_teacher
