@@ -8,6 +8,7 @@ a tenth at batch 32. Unlike plain attention it never holds (tokens x tokens) mas
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,7 @@ def export_onnx(model: PreTrainedModel, path: str | Path) -> float:
     model tells segments apart; its output is ``logits``. It needs ONNX Runtime, whose fused attention it uses.
 
     Args:
-        model: The model, on the CPU; its weights are exported in float32.
+        model: The model; a copy with float32 weights is exported.
         path: The file; it is there only after it has passed the parity check.
 
     Returns:
@@ -50,7 +51,7 @@ def export_onnx(model: PreTrainedModel, path: str | Path) -> float:
     """
     check_onnx()
     _check_size(model)
-    model = model.float().eval()
+    model = copy.deepcopy(model).cpu().float().eval()
 
     def write(part: Path) -> None:
         try:
@@ -73,7 +74,7 @@ def quantize_onnx(source: str | Path, path: str | Path, model: PreTrainedModel) 
     Args:
         source: File that :func:`export_onnx` wrote.
         path: The file; it is there only after it has passed the parity check.
-        model: The original, in float32.
+        model: The original, on the CPU, in float32 and eval mode.
 
     Returns:
         The error that :func:`~lit_compress.export.parity.check_parity` found.
