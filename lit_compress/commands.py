@@ -12,11 +12,11 @@ from typing import Any
 def report(
     runs: list[str], out: str = "report", wandb_workspace: str | None = None, dry_run: bool = False
 ) -> None:
-    """Print the results table over runs and write it as Markdown and CSV, with Pareto plots as PNG.
+    """Print the results table over runs and write it as a page, with plots, Markdown and CSV.
 
     Args:
         runs: Run folders, or folders above them; every results.jsonl below is read.
-        out: Folder for table.md, table.csv and the plots.
+        out: Folder for index.html, table.md, table.csv and the plots.
         wandb_workspace: ENTITY/PROJECT; publish the W&B dashboard there instead of writing the report.
         dry_run: Write the specification of that dashboard into out instead of publishing it.
     """
@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         "runs", nargs="+", help="run folders, or folders above them; every results.jsonl is read"
     )
     verb.add_argument(
-        "--out", default="report", help="folder for table.md, table.csv and the plots (%(default)s)"
+        "--out", default="report", help="folder for index.html, the tables and the plots (%(default)s)"
     )
     verb.add_argument(
         "--wandb-workspace",

@@ -1,4 +1,4 @@
-"""The report over many runs: table in the terminal, Markdown, CSV and plots."""
+"""The report over many runs: the page, the table in the terminal, Markdown and CSV, and the plots."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ from pathlib import Path
 from rich.console import Console
 
 from lit_compress.benchmark.results import FILE_NAME, read_results
+from lit_compress.report.curves import read_curves
 from lit_compress.report.groups import Group, Row, group_rows
+from lit_compress.report.page import page
 from lit_compress.report.plots import draw_plots, require_matplotlib
+from lit_compress.report.seeds import add_setting
 from lit_compress.report.table import comma_separated, markdown, print_group
 
 
 def report(
     paths: Iterable[str | Path], out: str | Path | None = None, console: Console | None = None
 ) -> list[Path]:
-    """Print the results of runs as a table and write them as files.
+    """Print the results of runs as a table and write them as a page and as files.
 
     Args:
-        paths: Run folders, folders above them, or results files; every ``results.jsonl`` below is read.
-        out: Folder for ``table.md``, ``table.csv`` and the plots; only printed where ``None``.
+        paths: Run folders, folders above them, or results files; every ``results.jsonl`` below is read, and
+            the training curves of every run.
+        out: Folder for ``index.html``, ``table.md``, ``table.csv`` and the plots; only printed where ``None``.
         console: Where to print; the terminal where ``None``.
 
     Returns:
@@ -32,15 +36,22 @@ def report(
     """
     if out is not None:
         require_matplotlib()
+    paths = list(paths)
     groups = group_rows(distinct_names(collect(paths)))
     print_groups(groups, console)
     if out is None:
         return []
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("table.md", markdown(groups)), ("table.csv", comma_separated(groups))):
+    texts = {
+        "index.html": page(groups, read_curves(paths)),
+        "table.md": markdown(groups),
+        "table.csv": comma_separated(groups),
+    }
+    for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
-    return [folder / "table.md", folder / "table.csv", *draw_plots(groups, folder)]
+    (console or Console()).print(f"{folder / 'index.html'} shows this, with plots", soft_wrap=True)
+    return [*(folder / name for name in texts), *draw_plots(groups, folder)]
 
 
 def collect(paths: Iterable[str | Path]) -> list[Row]:
@@ -64,7 +75,12 @@ def collect(paths: Iterable[str | Path]) -> list[Row]:
                 "ended with its benchmark (benchmark.at_end: true), or run lit-compress benchmark with --out."
             )
         files.update(dict.fromkeys(file.resolve() for file in found))
-    return [row for file in files for row in read_results(file)]
+    rows = []
+    for file in files:
+        for row in read_results(file):
+            add_setting(row, file)
+            rows.append(row)
+    return rows
 
 
 def distinct_names(rows: list[Row]) -> list[Row]:

@@ -103,8 +103,8 @@ def cost_interval(row: Row, axis: Axis) -> tuple[float, float]:
     """Return the ends of a row's cost.
 
     Those of a time are its own, times the relative ends of the ratio to the baseline: that interval has
-    been cleared of the machine's drift, which hits both alike. A row without a ratio (the baseline, to
-    which all are compared) is taken as exact.
+    been cleared of the machine's drift, which hits both alike. The baseline, to which all are compared, is
+    exact; a time that was compared with nothing has the spread of its rounds.
 
     Args:
         row: A row that has the figure.
@@ -114,7 +114,10 @@ def cost_interval(row: Row, axis: Axis) -> tuple[float, float]:
         Lower and upper end in the unit of the axis.
     """
     cost = look_up(row, axis.path) * axis.scale
-    ratio: dict[str, Any] | None = look_up(row, axis.ratio) if axis.ratio else None
-    if not ratio:
+    if axis.ratio is None or row["is_baseline"]:
         return cost, cost
-    return cost * ratio["low"] / ratio["median"], cost * ratio["high"] / ratio["median"]
+    ratio: dict[str, Any] | None = look_up(row, axis.ratio)
+    if ratio:
+        return cost * ratio["low"] / ratio["median"], cost * ratio["high"] / ratio["median"]
+    low, high = look_up(row, f"{axis.path}_spread") or (cost, cost)
+    return min(low, cost), max(high, cost)

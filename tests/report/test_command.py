@@ -5,6 +5,7 @@ from rich.console import Console
 
 from lit_compress.benchmark.results import append_rows
 from lit_compress.report.command import collect, report
+from tests.report.pages import page_data
 from tests.report.rows import make_row, make_teacher
 
 
@@ -20,15 +21,27 @@ def runs(tmp_path):
     return tmp_path / "runs"
 
 
-def test_report_prints_and_writes_table_and_plots(runs, tmp_path):
+def test_report_prints_and_writes_page_tables_and_plots(runs, tmp_path):
     screen = console()
     written = report([runs], tmp_path / "out", screen)
-    names = ["table.md", "table.csv", "quality_latency.png", "quality_size.png"]
-    assert [path.name for path in written] == names
+    plots = [f"quality_{cost}.{kind}" for cost in ("latency", "size", "memory") for kind in ("png", "svg")]
+    assert [path.name for path in written] == ["index.html", "table.md", "table.csv", *plots]
     assert all(path.stat().st_size > 200 for path in written)
     text = screen.file.getvalue()
-    assert text.index("teacher") < text.index("a\n3×384") if "a\n3×384" in text else "3×384" in text
+    assert "teacher" in text and "3×384" in text and "index.html shows this" in text
     assert (tmp_path / "out" / "table.md").read_text().count("| teacher ") == 1
+
+
+def test_page_holds_the_curves_of_all_runs(runs, tmp_path):
+    for name in ("a", "b", "unmeasured"):
+        logs = runs / name / "logs" / "version_0"
+        logs.mkdir(parents=True)
+        (logs / "metrics.csv").write_text("step,train/loss\n1,0.5\n2,0.25\n")
+    report([runs], tmp_path / "out", console())
+    data = page_data((tmp_path / "out" / "index.html").read_text())
+    assert data["curves"] == {
+        name: {"train/loss": [[1, 0.5], [2, 0.25]]} for name in ("a", "b", "unmeasured")
+    }
 
 
 def test_without_a_folder_it_only_prints(runs, tmp_path):

@@ -13,6 +13,10 @@ def test_whiskers_are_the_ratios_interval_at_the_models_own_time():
     assert cost_interval(row, AXES[1]) == (70.0, 70.0)
 
 
+def test_whiskers_of_a_time_that_was_compared_with_nothing_are_its_rounds():
+    assert cost_interval(make_row(ratio={}), AXES[0]) == (3.9, 4.2)
+
+
 def test_plots_are_those_with_figures():
     (group,) = group_rows([make_teacher(), make_row()])
     assert [scatter.axis.name for scatter in scatters(group)] == ["latency", "size", "memory"]
