@@ -116,7 +116,7 @@ def _key(folder: Path, way: Runtime) -> str:
         lit_compress.__version__,
         libraries,
         weight_fingerprint(folder),
-        json.loads((folder / "config.json").read_text(encoding="utf-8")),
+        (folder / "config.json").read_text(encoding="utf-8"),
         [manifest.get("base_class"), manifest.get("transforms")],
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

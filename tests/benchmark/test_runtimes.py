@@ -21,10 +21,8 @@ TOLERANCE = {
     "onnx-int8": 0.3,
 }
 
-slow_compiler = pytest.param("torch-compile", marks=pytest.mark.slow)
-each_runtime = pytest.mark.parametrize(
-    "name", [slow_compiler if name == "torch-compile" else name for name in RUNTIMES]
-)
+# The compiler has its own test: every shape class costs it half a minute.
+each_runtime = pytest.mark.parametrize("name", [name for name in RUNTIMES if name != "torch-compile"])
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +93,20 @@ def test_padding_changes_no_logit(name, session):
         np.testing.assert_allclose(
             alone[0], together[row], atol=TOLERANCE[name] * np.sqrt(np.mean(together**2))
         )
+
+
+@pytest.mark.slow
+def test_compiled_logits_are_those_of_the_model_for_any_length(tmp_path):
+    model = tiny_bert(layers=1).eval()
+    model.save_pretrained(tmp_path)
+    compiled = runtime("torch-compile").open(tmp_path, tmp_path, "cpu", threads=1)
+    assert isinstance(compiled.forward, torch._dynamo.OptimizedModule)
+    for seed, lengths in enumerate([(31, 4, 17), (12, 40, 9)]):
+        batch = token_batch(lengths, 100, 0, seed)
+        with torch.inference_mode():
+            wanted = model(**{key: torch.from_numpy(array) for key, array in batch.items()}).logits.numpy()
+        scale = np.sqrt(np.mean(wanted**2))
+        np.testing.assert_allclose(logits(compiled, batch), wanted, atol=TOLERANCE["torch-compile"] * scale)
 
 
 def test_bf16_is_near_but_not_equal(session):
