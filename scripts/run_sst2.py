@@ -18,6 +18,7 @@ from pathlib import Path
 
 RECIPES = (
     "finetune_baseline",
+    "finetune_copies",
     "soft_targets",
     "distilbert_task",
     "pkd_skip",
@@ -25,6 +26,9 @@ RECIPES = (
     "minilm",
     "pkd_last",
 )
+#: The control of the copies: the baseline on the texts that the distilled students see, with their rows' labels.
+CONTROL = ["--data.augment.copies=3", "--trainer.max_epochs=2", "--trainer.val_check_interval=0.5"]
+CONTROL += ["--model.method=fine-tuning on the copies"]
 #: The recipes keep every other block; two of six blocks are every third one.
 LAYERS = {3: ["--model.student.depth=3"], 2: ["--model.student.layers=[0,3]", "--model.student.depth=2"]}
 
@@ -53,7 +57,8 @@ def plan(recipes: list[str], depths: dict[int, list[int]]) -> list[Run]:
 def command(run: Run, args: argparse.Namespace) -> list[str]:
     """The `lit-compress fit` of one run."""
     teacher = f"{args.runs}/teacher/model"
-    words = [f"--config=recipes/distil/{run.recipe}.yaml"]
+    baseline = run.recipe.startswith("finetune_")
+    words = [f"--config=recipes/distil/{'finetune_baseline' if baseline else run.recipe}.yaml"]
     if args.bf16:
         words.append("--config=recipes/overlays/bf16.yaml")
     words += [
@@ -68,7 +73,9 @@ def command(run: Run, args: argparse.Namespace) -> list[str]:
     if run.recipe == "teacher":
         return words + args.extra
     words += [f"--data.tokenizer={teacher}", *LAYERS[run.depth]]
-    if run.recipe == "finetune_baseline":
+    if run.recipe == "finetune_copies":
+        words += CONTROL
+    if baseline:
         words += [f"--model.baseline={teacher}", f"--model.student.source={teacher}"]
     else:
         words += [

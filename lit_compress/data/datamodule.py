@@ -12,6 +12,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
+from lit_compress.data.augment import Augmentation
 from lit_compress.data.cache import cache_folder
 from lit_compress.data.collate import Collate
 from lit_compress.data.loader import ResumableDataLoader
@@ -52,6 +53,7 @@ class TextClassificationDataModule(LightningDataModule):
         seed: Seed of the order of rows and of random choices of rows.
         limit_train: Train on this many randomly chosen rows only.
         validation_share: Share of the training rows to hold out where the source has no validation split.
+        augment: Perturbed copies of the training rows for the teacher to label; none where ``None``.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class TextClassificationDataModule(LightningDataModule):
         seed: int = 0,
         limit_train: int | None = None,
         validation_share: float | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__()
         self.source = source
@@ -90,6 +93,7 @@ class TextClassificationDataModule(LightningDataModule):
             validation_share=validation_share,
             seed=seed,
             cache=cache_folder(cache_dir),
+            augment=augment,
         )
         _check_columns(settings)
         self._check_numbers(settings)

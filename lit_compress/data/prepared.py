@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from datasets import ClassLabel, Dataset
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from transformers import PreTrainedTokenizerBase
 
+from lit_compress.data.augment import Augmentation, augmented_rows
 from lit_compress.data.labels import Column, LabelSet, infer_labels
 from lit_compress.data.source import SPLITS, TextSource
 from lit_compress.data.texts import require_columns, rows_with_text
@@ -39,6 +41,7 @@ class TextSettings:
     validation_share: float | None
     seed: int
     cache: Path
+    augment: Augmentation | None = None
 
 
 class PreparedText:
@@ -109,16 +112,16 @@ class PreparedText:
         stored = self._stored_split(split)
         if stored not in self._source_fingerprints:
             self._source_fingerprints[stored] = self.source.fingerprint(stored)
-        return _hash(
-            [
-                _VERSION,
-                self._source_fingerprints[stored],
-                list(self.settings.text),
-                tokenizer_fingerprint(tokenizer),
-                self.settings.max_length,
-                self._choice(split),
-            ]
-        )
+        facts = [
+            _VERSION,
+            self._source_fingerprints[stored],
+            list(self.settings.text),
+            tokenizer_fingerprint(tokenizer),
+            self.settings.max_length,
+            self._choice(split),
+        ]
+        augment = self._augment(split)
+        return _hash([*facts, asdict(augment)] if augment else facts)
 
     def rows(self, split: str, labelled: bool) -> Dataset:
         """Return the tokenised rows; see :meth:`TextClassificationDataModule.rows`."""
@@ -191,10 +194,12 @@ class PreparedText:
                 "has any; check data.validation_share and data.limit_train."
             )
         _report_empty(np.setdiff1d(chosen, rows), len(chosen), text, where)
-        columns = {name: data.data.column(name).take(rows).to_pylist() for name in text}
+        columns: dict[str, Any] = {name: data.data.column(name).take(rows).to_pylist() for name in text}
         columns["example_id"] = rows
         if labelled:
             columns["labels"] = self.labels.encode(self._column(data, rows, where))
+        if (augment := self._augment(split)) is not None:
+            columns = self._with_copies(columns, augment, len(data))
         path = self.settings.cache / f"{self._cache_key(split, labelled)}.arrow"
         tokens = tokenize(
             Dataset.from_dict(columns),
@@ -206,6 +211,30 @@ class PreparedText:
         )
         self._report_truncated(tokens, split, where)
         return tokens
+
+    def _augment(self, split: str) -> Augmentation | None:
+        return self.settings.augment if split == "train" else None
+
+    def _with_copies(self, columns: dict[str, Any], augment: Augmentation, count: int) -> dict[str, Any]:
+        """Add the copies of the rows; copy k of row i has the example id ``i + k * count``."""
+        mask_token = self.student_tokenizer.mask_token
+        if mask_token is None and augment.mask > 0:
+            raise ValueError(
+                f"Expected a tokenizer with a mask token for data.augment.mask={augment.mask} but "
+                f"{self.settings.tokenizer} has none; set data.augment.mask to 0."
+            )
+        text, rows = list(self.settings.text), columns["example_id"]
+        copies = list(augmented_rows([columns[name] for name in text], rows, augment, mask_token or ""))
+        rank_zero_info(f"Augmentation: {len(copies):,} copies of {len(rows):,} training rows.")
+        positions = np.array([position for position, _, _ in copies], dtype=np.int64)
+        numbers = np.array([number for _, number, _ in copies], dtype=np.int64)
+        added = {name: [drawn[i] for _, _, drawn in copies] for i, name in enumerate(text)}
+        grown = {name: columns[name] + added[name] for name in text}
+        grown["example_id"] = np.concatenate([rows, rows[positions] + numbers * count])
+        if "labels" in columns:
+            labels = np.asarray(columns["labels"])
+            grown["labels"] = np.concatenate([labels, labels[positions]])
+        return grown
 
     def _cache_key(self, split: str, labelled: bool) -> str:
         teacher = self.fingerprint(split, "teacher") if self.settings.teacher_tokenizer else None
