@@ -147,7 +147,7 @@ def _cheapest(
     )
     if len(equal) > 1:
         others = ", ".join(row["checkpoint"] for row in equal if row is not best)
-        reason += f" {others} is as low but for noise, so {quality} decided."
+        reason += f" No lower or higher but for noise: {others}; so {quality} decided."
     return Choice(best, True, reason + unjudged)
 
 

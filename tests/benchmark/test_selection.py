@@ -69,7 +69,7 @@ def test_noise_does_not_decide_between_equally_fast_checkpoints():
     ]
     choice = choose(rows, Floor.parse(0.85), COST)
     assert choice.row["checkpoint"] == "late"
-    assert "early is as low but for noise" in choice.reason
+    assert "No lower or higher but for noise: early; so quality decided." in choice.reason
     apart = [rows[0], row("late", 0.93, 5.4, 5.2, 5.6)]
     assert choose(apart, Floor.parse(0.85), COST).row["checkpoint"] == "early"
 

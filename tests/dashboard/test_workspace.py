@@ -7,6 +7,7 @@ import json
 import pytest
 import wandb
 
+from lit_compress.__main__ import main
 from lit_compress.benchmark.results import SCHEMA
 from lit_compress.dashboard import publish as publishing
 from lit_compress.dashboard.publish import SPEC, dashboard, publish, specification
@@ -224,3 +225,27 @@ def test_refuses_to_publish_without_a_key(monkeypatch, mode, why):
 def test_refuses_runs_without_results(tmp_path):
     with pytest.raises(ValueError, match="Expected results.jsonl in or below"):
         dashboard([tmp_path], "me/mine", tmp_path / "out")
+
+
+# -- the verb --------------------------------------------------------------------------------------
+
+
+def test_report_writes_the_specification_and_says_where(tmp_path, capsys):
+    write_run(tmp_path / "run", ["hard"])
+    words = ["report", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
+    assert main([*words, "--wandb-workspace", "me/mine", "--dry-run"]) == 0
+    assert capsys.readouterr().out == f"W&B dashboard: {tmp_path / 'out' / SPEC}\n"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [SPEC]
+
+
+def test_refuses_a_dry_run_of_nothing(tmp_path, capsys):
+    assert main(["report", str(tmp_path), "--dry-run"]) == 1
+    assert "Expected --wandb-workspace ENTITY/PROJECT with --dry-run" in capsys.readouterr().err
+
+
+def test_report_refuses_to_publish_without_a_key(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    write_run(tmp_path / "run")
+    assert main(["report", str(tmp_path / "run"), "--wandb-workspace", "me/mine"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("lit-compress report: Expected a W&B key to publish the dashboard of me/mine")
