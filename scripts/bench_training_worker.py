@@ -23,7 +23,8 @@ import torch.nn.functional as F
 from lightning.pytorch.loggers import CSVLogger
 
 from lit_compress import objectives
-from lit_compress.benchmark.devices import CpuDevice, clock_name
+from lit_compress.benchmark.devices import CpuDevice
+from lit_compress.benchmark.protocol import clock_name
 from lit_compress.data import Files, TextClassificationDataModule
 from lit_compress.models import LayerSubset, Teacher
 from lit_compress.models.teacher import runtime_dtype
@@ -63,7 +64,7 @@ class Gate(pl.Callback):
         if self._left == 0:
             seconds = self._clock() - self._start
             figures = {"seconds": seconds, "steps": self._count, "examples": self._examples}
-            self.reply({**figures, "peak_bytes": self._device.peak_bytes()})
+            self.reply({**figures, "peak_bytes": self._device.memory().peak})
             self._wait()
 
     def reply(self, reply: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 ORDER = (
     "finetune_baseline",
+    "finetune_copies",
     "soft_targets",
     "distilbert_task",
     "pkd_skip",
@@ -98,7 +99,7 @@ def _speed(row: dict[str, Any] | None) -> tuple[str, str, str, str]:
     faster = "1×"
     if row["role"] != "teacher":
         ratio = row["ratio"]["cpu_latency"]
-        faster = f"{1 / ratio['median']:.2f}× ({1 / ratio['p90']:.2f}–{1 / ratio['p10']:.2f})"
+        faster = f"{1 / ratio['median']:.2f}× ({1 / ratio['high']:.2f}–{1 / ratio['low']:.2f})"
     latency = f"{row['cpu']['latency_ms']['p50']:.1f} ms"
     return f"{row['params'] / 1e6:.1f} M", f"{row['bytes'] / 1e6:.1f} MB", latency, faster
 
@@ -114,7 +115,7 @@ def _protocol(speed: dict[int, dict[str, Any]]) -> str:
         text += (
             f"Latency: median over the real length distribution in float32 eager PyTorch {where['torch']}, "
             f"{row['protocol']['threads']} thread ({row['protocol']['clock']} clock), {where['cpu']}; the speed-up is "
-            "the median of per-round ratios with its 10th to 90th percentile."
+            "the median of per-round ratios with its 95 % interval."
         )
     return text
 

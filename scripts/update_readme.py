@@ -1,6 +1,8 @@
 """Put the measured tables under docs/ into the README, between <!-- name --> and <!-- /name -->.
 
-python scripts/update_readme.py            # after the files under docs/ were made again
+Where this checkout holds the report of a quickstart, its table becomes docs/results_quickstart.md first.
+
+    python scripts/update_readme.py            # after a quickstart, or after files under docs/ were made again
 """
 
 from pathlib import Path
@@ -9,7 +11,9 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLES = {
     "quickstart-table": "docs/results_quickstart.md",
     "sst2-table": "docs/results_sst2_sentences.md",
+    "sst2-full-table": "docs/results_sst2.md",
 }
+QUICKSTART = ROOT / "runs/quickstart/report/table.md"
 
 
 def updated(readme: str) -> str:
@@ -26,5 +30,9 @@ def updated(readme: str) -> str:
 
 
 if __name__ == "__main__":
+    if QUICKSTART.is_file():
+        (ROOT / TABLES["quickstart-table"]).write_text(
+            QUICKSTART.read_text(encoding="utf-8"), encoding="utf-8"
+        )
     path = ROOT / "README.md"
     path.write_text(updated(path.read_text(encoding="utf-8")), encoding="utf-8")
