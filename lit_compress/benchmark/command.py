@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lit_compress.benchmark.candidates import Models, find_models
 from lit_compress.benchmark.environment import describe_environment, gpu_name
-from lit_compress.benchmark.measure import measure
+from lit_compress.benchmark.measure import measure, prepared_ahead
 from lit_compress.benchmark.plan import is_measured, sessions_of
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME, Candidate, Protocol
 from lit_compress.benchmark.results import add_quality_ratios, append_rows, read_results, to_row
@@ -55,11 +55,14 @@ def benchmark_folders(
     for name in runtimes:
         runtime(name).check()
     earlier = read_results(out) if out is not None and Path(out).is_file() else []
-    models = find_models(folders, against, runtimes, data, split)
-    protocol = Protocol(models.lengths, data=models.texts.describe() if models.texts else None, **settings)
-    plan = _plan(models, [replace(protocol, threads=count) for count in threads], earlier)
     rows: list[dict[str, Any]] = []
     try:
+        # Reading the data and preparing models take seconds each.
+        with prepared_ahead(_eager(folders, against, runtimes)):
+            models = find_models(folders, against, runtimes, data, split)
+        described = models.texts.describe() if models.texts else None
+        protocol = Protocol(models.lengths, data=described, **settings)
+        plan = _plan(models, [replace(protocol, threads=count) for count in threads], earlier)
         for session in _measured(plan, models):
             if out is not None:
                 append_rows(out, session)
@@ -73,6 +76,14 @@ def benchmark_folders(
         print(f"lit-compress benchmark: interrupted; {kept}.")
         raise SystemExit(130) from None
     print_groups(group_rows([*_relevant(earlier, models), *rows]))
+
+
+def _eager(folders: Sequence[str], against: str | None, runtimes: Sequence[str]) -> list[str]:
+    """Return the models that are measured in eager float32."""
+    return [
+        *(folders if BASELINE_RUNTIME in runtimes else ()),
+        *([against] if against is not None else ()),
+    ]
 
 
 def _plan(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -73,6 +74,19 @@ def measure(
     )
     seconds = _shares(subjects, time.monotonic() - started)
     return [_measurement(subject, session, cost) for subject, cost in zip(subjects, seconds, strict=True)]
+
+
+@contextmanager
+def prepared_ahead(folders: Sequence[str]) -> Iterator[None]:
+    """Prepare models for eager float32 while the body of the ``with`` statement does something else.
+
+    Args:
+        folders: Model folders; what is wrong with one of them is told when it is measured.
+    """
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for folder in folders:
+            pool.submit(_prepare, Candidate(folder, folder))
+        yield
 
 
 @dataclass

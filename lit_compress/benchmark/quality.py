@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,11 +29,13 @@ class Texts:
         datamodule: Data module with ``sequential_dataloader``, ``rows``, ``lengths`` and ``num_labels``.
         split: ``"train"``, ``"validation"`` or ``"test"``.
         task: Gives the metrics and names the main one.
+        known: What was evaluated before, by model, runtime and device: a baseline of many sessions is judged once.
     """
 
     datamodule: Any
     split: str
     task: Task
+    known: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict, compare=False)
 
     def lengths(self) -> tuple[int, ...]:
         """Return the token lengths of typical texts, see ``typical_rows``."""

@@ -119,8 +119,12 @@ class Seat:
         if self.series.error is not None or not self.series.judged:
             return
         started = time.monotonic()
+        candidate = self.series.candidate
+        key = (candidate.folder, candidate.runtime, self._device, self._protocol.threads)
         try:
-            self.series.quality = evaluate(self._predict, texts, self.series.candidate.side)
+            if key not in texts.known:
+                texts.known[key] = evaluate(self._predict, texts, candidate.side)
+            self.series.quality = texts.known[key]
         except (WorkerError, ValueError) as failure:
             self.series.warnings.append(f"quality could not be evaluated: {failure}")
         self.series.spent += time.monotonic() - started

@@ -14,6 +14,7 @@ from lit_compress.models.checkpoint import save_folder
 from tests.report.rows import make_row
 from tests.tiny import tiny_bert, tiny_tokenizer
 
+pytestmark = pytest.mark.usefixtures("fake_workers")
 QUICK = {"rounds": 1}
 
 
@@ -60,7 +61,7 @@ def by_model(rows):
     return {(row["model"], row["runtime"]): row for row in rows if not row["is_baseline"]}
 
 
-def test_folder_is_measured_beside_its_baseline_over_its_own_lengths(fake_workers, pair, tmp_path, capsys):
+def test_folder_is_measured_beside_its_baseline_over_its_own_lengths(pair, tmp_path, capsys):
     out = tmp_path / "results.jsonl"
     benchmark_folders([pair[0]], against=pair[1], out=str(out), **QUICK)
     first, second = read_results(out)
@@ -72,7 +73,7 @@ def test_folder_is_measured_beside_its_baseline_over_its_own_lengths(fake_worker
     assert "soft targets" in capsys.readouterr().out
 
 
-def test_every_model_in_every_runtime_and_thread_count(fake_workers, pair, model_folder, tmp_path):
+def test_every_model_in_every_runtime_and_thread_count(pair, model_folder, tmp_path):
     out = tmp_path / "results.jsonl"
     other = model_folder("other", seed=2)
     runtimes = ["torch-fp32", "torch-bf16"]
@@ -92,7 +93,7 @@ def test_every_model_in_every_runtime_and_thread_count(fake_workers, pair, model
     assert {row["runtime"] for row in rows if row["is_baseline"]} == {"torch-fp32"}
 
 
-def test_data_of_the_run_give_lengths_and_quality(fake_workers, pair, tmp_path, data_config):
+def test_data_of_the_run_give_lengths_and_quality(pair, tmp_path, data_config):
     data_config(tmp_path / "student" / "config.yaml", seed_everything=7)
     out = tmp_path / "results.jsonl"
     benchmark_folders([pair[0]], pair[1], out=str(out), **QUICK)
@@ -113,7 +114,18 @@ def test_data_of_the_run_give_lengths_and_quality(fake_workers, pair, tmp_path, 
     assert teacher["quality"]["value"] == 0.75
 
 
-def test_task_of_the_configuration_judges(fake_workers, pair, tmp_path, data_config):
+def test_baseline_of_several_sessions_is_judged_once(pair, model_folder, tmp_path, data_config):
+    log = tmp_path / "log"
+    behaviour = {"name": "teacher", "seconds": 3e-3, "log": str(log)}
+    (tmp_path / "teacher" / "model" / "behaviour.json").write_text(json.dumps(behaviour))
+    folders, out = [model_folder(f"m{n}", seed=n + 5) for n in range(5)], tmp_path / "results.jsonl"
+    benchmark_folders(folders, pair[1], data=data_config(tmp_path / "d.yaml"), out=str(out), **QUICK)
+    assert log.read_text().count("predict") == 1
+    rows = [row for row in read_results(out) if row["is_baseline"]]
+    assert [row["quality"]["value"] for row in rows] == [0.75, 0.75]
+
+
+def test_task_of_the_configuration_judges(pair, tmp_path, data_config):
     task = {"class_path": "Classification", "init_args": {"monitor": "f1"}}
     config = data_config(
         tmp_path / "data.yaml", model={"class_path": "FineTuning", "init_args": {"task": task}}
@@ -127,13 +139,13 @@ def test_task_of_the_configuration_judges(fake_workers, pair, tmp_path, data_con
     assert row["ratio"] == {} and not row["is_baseline"]
 
 
-def test_model_against_itself_keeps_two_names(fake_workers, pair, tmp_path):
+def test_model_against_itself_keeps_two_names(pair, tmp_path):
     out = tmp_path / "results.jsonl"
     benchmark_folders([pair[0]], pair[0], out=str(out), **QUICK)
     assert [row["model"] for row in read_results(out)] == ["student (baseline)", "student"]
 
 
-def test_models_of_the_same_name_are_told_apart(fake_workers, model_folder, tmp_path):
+def test_models_of_the_same_name_are_told_apart(model_folder, tmp_path):
     folders = [model_folder("a/run"), model_folder("b/run", seed=1)]
     out = tmp_path / "results.jsonl"
     benchmark_folders(folders, out=str(out), **QUICK)
@@ -143,7 +155,7 @@ def test_models_of_the_same_name_are_told_apart(fake_workers, model_folder, tmp_
 # -- resuming --------------------------------------------------------------------------------------
 
 
-def test_what_is_there_is_not_measured_again(fake_workers, pair, model_folder, tmp_path, capsys):
+def test_what_is_there_is_not_measured_again(pair, model_folder, tmp_path, capsys):
     out = tmp_path / "results.jsonl"
     benchmark_folders([pair[0]], pair[1], out=str(out), **QUICK)
     before = out.read_text()
@@ -157,7 +169,7 @@ def test_what_is_there_is_not_measured_again(fake_workers, pair, model_folder, t
     assert [row["model"] for row in read_results(out)][-1] == "student"
 
 
-def test_interrupted_benchmark_goes_on(fake_workers, pair, model_folder, tmp_path, monkeypatch, capsys):
+def test_interrupted_benchmark_goes_on(pair, model_folder, tmp_path, monkeypatch, capsys):
     folders = [pair[0], *(model_folder(f"m{n}", seed=n + 5) for n in range(5))]
     out, real, calls = tmp_path / "results.jsonl", command.measure, []
 
@@ -181,7 +193,7 @@ def test_interrupted_benchmark_goes_on(fake_workers, pair, model_folder, tmp_pat
     assert sorted(names) == ["m0", "m1", "m2", "m3", "m4", "student"]
 
 
-def test_model_that_failed_is_tried_again(fake_workers, pair, tmp_path):
+def test_model_that_failed_is_tried_again(pair, tmp_path):
     folder, out = tmp_path / "student" / "model", tmp_path / "results.jsonl"
     good = (folder / "behaviour.json").read_text()
     (folder / "behaviour.json").write_text(json.dumps({"name": "student", "do": "load", "then": "crash"}))
@@ -195,7 +207,7 @@ def test_model_that_failed_is_tried_again(fake_workers, pair, tmp_path):
 # -- the command line ------------------------------------------------------------------------------
 
 
-def test_command_line_hands_its_options_on(fake_workers, pair, tmp_path, data_config):
+def test_command_line_hands_its_options_on(pair, tmp_path, data_config):
     out = tmp_path / "out" / "results.jsonl"
     words = ["--against", pair[1], "--runtimes", "torch-fp32, torch-bf16", "--threads", "1", "--rounds", "1"]
     words += ["--data", data_config(tmp_path / "data.yaml"), "--split", "train", "--max-seconds", "3"]
@@ -209,7 +221,7 @@ def test_command_line_hands_its_options_on(fake_workers, pair, tmp_path, data_co
     assert row["quality"]["split"] == "train"
 
 
-def test_defaults_are_those_of_the_protocol(fake_workers, pair, tmp_path):
+def test_defaults_are_those_of_the_protocol(pair, tmp_path):
     out = tmp_path / "results.jsonl"
     assert main(["benchmark", pair[0], "--out", str(out)]) == 0
     protocol = read_results(out)[0]["protocol"]
