@@ -82,8 +82,7 @@ def probability_open(
         >>> probability_open(torch.tensor(0.0)).item()  # doctest: +ELLIPSIS
         0.831...
     """
-    _check(beta, gamma, zeta)
-    return torch.sigmoid(log_alpha.float() - beta * math.log(-gamma / zeta))
+    return _probability_above(0.0, log_alpha, beta, gamma, zeta)
 
 
 def probability_of_one(
@@ -100,8 +99,14 @@ def probability_of_one(
     Returns:
         Probabilities of the shape of ``log_alpha``.
     """
+    return _probability_above(1.0, log_alpha, beta, gamma, zeta)
+
+
+def _probability_above(threshold: float, log_alpha: Tensor, beta: float, gamma: float, zeta: float) -> Tensor:
+    """The stretched gate, before it is cut to [0, 1], is above a threshold with this probability."""
     _check(beta, gamma, zeta)
-    return torch.sigmoid(log_alpha.float() - beta * math.log((1 - gamma) / (zeta - 1)))
+    odds = (threshold - gamma) / (zeta - threshold)
+    return torch.sigmoid(log_alpha.float() - beta * math.log(odds))
 
 
 def _check(beta: float, gamma: float, zeta: float) -> None:
