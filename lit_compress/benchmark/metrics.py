@@ -44,20 +44,15 @@ COSTS = (
 )
 
 
-def loggable(row: Row) -> dict[str, float]:
-    """Return the figures of a row under the keys ``benchmark/<device>/<figure>``.
+def figures(row: Row) -> dict[str, float]:
+    """Return the figures of a row by name, without those that were not taken.
 
     Args:
         row: A row of the results.
 
     Returns:
-        Those figures that were taken; ``speedup`` and ``times_smaller`` are times better than the baseline.
+        The figures; ``speedup`` and ``times_smaller`` are times better than the baseline.
     """
-    return {f"benchmark/{name}": value for name, value in figures(row).items()}
-
-
-def figures(row: Row) -> dict[str, float]:
-    """Return the figures of a row under their names, without those that were not taken."""
     found = {name: _scaled(look_up(row, path), factor) for name, (path, factor) in _FIGURES.items()}
     for device in DEVICES:
         found |= {f"{device}/{name}": value for name, value in _of_device(row, device)}
