@@ -66,6 +66,7 @@ PARTS: dict[str, tuple[type, dict]] = {
             "labels": ["no", "yes"],
             "max_length": 64,
             "padding": "max_length",
+            "augment": {"copies": 2, "mask": 0.2, "replace": 0.0, "ngram": 0.5, "seed": 3},
         },
     ),
     # callbacks
@@ -93,9 +94,10 @@ PARTS: dict[str, tuple[type, dict]] = {
     ),
 }
 
-#: Public classes that a recipe never names: bases, and what the library makes while it runs.
+#: Public classes that a recipe never names: bases, groups of arguments, and what the library makes while it runs.
 NOT_IN_RECIPES = {
     "Architecture",
+    "Augmentation",
     "CachedTeacher",
     "CompressionModule",
     "LiveTeacher",
