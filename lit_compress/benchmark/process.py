@@ -102,6 +102,9 @@ class WorkerProcess:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if kind is not None:
+            # Interrupted: whoever waits for workers to finish waits for each of them.
+            self._process.kill()
         self.close()
 
     def _read(self) -> None:

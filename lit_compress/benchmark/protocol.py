@@ -73,7 +73,7 @@ class Protocol:
         max_seconds: Budget per session and device in seconds, warm-up included; no further round is begun
             when it is spent, but at least ``min_rounds`` are measured.
         min_rounds: Rounds that are measured whatever they cost; an interval needs some.
-        timeout: Seconds after which a model that does not answer counts as hanging.
+        timeout: Seconds after which a model that does not answer counts as hanging; compiling takes a minute or two.
         devices: ``"cpu"`` and ``"cuda"``; ``None`` takes the GPU too where there is one.
         memory_limit_mb: Resident memory in MB above which a model's process is ended; ``None`` shares most of
             the memory that is available at the start evenly among the models.
@@ -93,7 +93,7 @@ class Protocol:
     warmup: int = 6
     max_seconds: float = 20.0
     min_rounds: int = 5
-    timeout: float = 120.0
+    timeout: float = 300.0
     devices: tuple[str, ...] | None = None
     memory_limit_mb: float | None = None
     seed: int = 0

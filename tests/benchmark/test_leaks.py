@@ -10,6 +10,11 @@ def test_steady_growth_is_a_leak():
     assert warning == "memory grew by 120 MB over 11 rounds and was still growing: a leak"
 
 
+def test_leak_is_found_among_ups_and_downs():
+    noise = (0, 3, -1, 2, 0, 1, -2, 3, 0, 2)
+    assert leak_warning([(100 + 8 * i + n) * MB for i, n in enumerate(noise)]) is not None
+
+
 @pytest.mark.parametrize(
     "memory",
     [
@@ -20,6 +25,18 @@ def test_steady_growth_is_a_leak():
         [100 * MB + i * MB for i in range(10)],
         # Up and down.
         [100 * MB, 150 * MB, 90 * MB, 150 * MB, 95 * MB],
+        # What eager PyTorch really did.
+        [
+            161_800_000,
+            162_100_000,
+            170_900_000,
+            144_600_000,
+            144_600_000,
+            166_500_000,
+            162_100_000,
+            144_600_000,
+        ],
+        [140 * MB, 140 * MB, 140 * MB, 163 * MB, 163 * MB],
         [],
         [100 * MB, 900 * MB],
     ],

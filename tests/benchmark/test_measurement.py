@@ -11,7 +11,7 @@ from lit_compress.benchmark.series import Series
 
 from .conftest import fake_prepare
 
-PROTOCOL = Protocol((3, 5), batches=(4,), fixed_lengths=(), rounds=4, min_rounds=1)
+PROTOCOL = Protocol((3, 5), batches=(4,), fixed_lengths=(), rounds=5, min_rounds=1)
 
 
 def series(latency, throughput, peak=100, error=None, **figures):
@@ -144,8 +144,8 @@ def test_leak_is_told_and_figures_stay(fake_workers, fake_folder):
     leaking = Candidate("leaking", fake_folder("leaking", leak=15_000_000))
     steady = Candidate("steady", fake_folder("steady", peak=80_000_000))
     bad, good = measure([leaking, steady], None, PROTOCOL)
-    assert bad.warnings == ["memory grew by 45 MB over 4 rounds and was still growing: a leak"]
-    assert bad.cpu.growth_mb == 45.0 and bad.error is None
+    assert bad.warnings == ["memory grew by 60 MB over 5 rounds and was still growing: a leak"]
+    assert bad.cpu.growth_mb == 60.0 and bad.error is None
     assert good.warnings == [] and good.cpu.growth_mb == 0
 
 
