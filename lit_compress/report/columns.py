@@ -105,6 +105,11 @@ def label(row: Row) -> str:
     return f"{row['model']} ({size})" if (size := depth_and_width(row)) else row["model"]
 
 
+def name_of(row: Row) -> str:
+    """Return the model's name with its runtime, such as ``student in onnx-int8``; eager fp32 is not said."""
+    return row["model"] if row["runtime"] == RUNTIMES[0] else f"{row['model']} in {row['runtime']}"
+
+
 def depth_and_width(row: Row) -> str:
     """Return depth and width such as ``3×384``, nothing where they are not known."""
     shape = row.get("shape") or {}

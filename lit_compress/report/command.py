@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -79,8 +80,14 @@ def collect(paths: Iterable[str | Path]) -> list[Row]:
     for file in files:
         for row in read_results(file):
             add_setting(row, file)
-            rows.append(row)
+            rows.append({**row, "run": _as_seen_from_here(row["run"])})
     return rows
+
+
+def _as_seen_from_here(run: str) -> str:
+    """Return one spelling of a run's folder, so that rows of the same run are known as such."""
+    relative = os.path.relpath(run)
+    return run if relative.startswith(os.pardir) else relative
 
 
 def distinct_names(rows: list[Row]) -> list[Row]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from lit_compress.report.columns import look_up, times_better
+from lit_compress.report.columns import look_up, name_of, times_better
 from lit_compress.report.groups import Group, Row
 from lit_compress.report.scatter import AXES, cost_interval
 
@@ -64,11 +64,6 @@ def headline(group: Group) -> Headline:
     devices = [device for device in ("cpu", "gpu") if any(row[device] for row in rows)]
     picks = [*_best(rows, devices[0]), *_wishes(rows, devices)]
     return Headline(*_answer(rows, devices[0]), picks, caveats)
-
-
-def name_of(row: Row) -> str:
-    """Return the name of a row, such as ``student in onnx-int8``; eager fp32 is not said."""
-    return row["model"] if row["runtime"] == "torch-fp32" else f"{row['model']} in {row['runtime']}"
 
 
 def share(row: Row) -> float | None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.resources import files
 
-from lit_compress.report.columns import look_up
+from lit_compress.report.columns import look_up, name_of
 from lit_compress.report.curves import Points
 from lit_compress.report.groups import Group, Row, differences
-from lit_compress.report.headline import Headline, Pick, headline, name_of, share, size, speed
+from lit_compress.report.headline import Headline, Pick, headline, share, size, speed
 from lit_compress.report.maps import maps
 from lit_compress.report.markup import Html, counted, script_data, tag
 from lit_compress.report.page_data import chosen_run, group_data
@@ -204,11 +204,11 @@ def _card(picks: Sequence[Pick]) -> Html:
 
 def _ms(row: Row, device: str) -> str:
     value = look_up(row, f"{device}.latency_ms.p50")
-    return "" if value is None else f"{value:.3g} ms{' GPU' if device == 'gpu' else ''}"
+    return "" if value is None else f"{value:#.3g} ms{' GPU' if device == 'gpu' else ''}"
 
 
 def _megabytes(row: Row) -> str:
-    return "" if not row.get("bytes") else f"{row['bytes'] / 1e6:.3g} MB"
+    return "" if not row.get("bytes") else f"{row['bytes'] / 1e6:#.3g} MB"
 
 
 def _tied(pick: Pick) -> str:

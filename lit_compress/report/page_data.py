@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lit_compress.report.columns import columns_of
+from lit_compress.report.columns import columns_of, name_of
 from lit_compress.report.groups import RUNTIMES, Group, Row, distinct
-from lit_compress.report.headline import headline, name_of
+from lit_compress.report.headline import headline
 from lit_compress.report.page_table import row_id
 from lit_compress.report.scatter import Scatter, scatters
 
@@ -69,10 +69,7 @@ def _scatter_data(scatter: Scatter, names: dict[int, str]) -> dict[str, Any]:
     quality = scatter.rows[0]["quality"]
     columns = zip(scatter.rows, scatter.costs, scatter.low, scatter.high, scatter.values, strict=True)
     return {
-        "name": scatter.axis.name,
         "title": scatter.axis.title,
-        "short": scatter.axis.short,
-        "unit": scatter.axis.unit,
         "quality": f"{quality['metric']} on {quality['split']}",
         "upward": scatter.upward,
         "points": [

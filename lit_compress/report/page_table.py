@@ -206,6 +206,8 @@ def _device_details(row: Row, device: str) -> list[tuple[str, Any]]:
     for length, part in (figures.get("fixed") or {}).items():
         text = f"{part['latency_ms']['p50']:.2f} ms{_better(row, f'{device}_latency_{length}', True)}"
         found.append((f"{name}, {length} tokens", text))
+        for batch, rate in (part.get("throughput") or {}).items():
+            found.append((f"{name}, {batch} × {length} tokens", f"{rate['texts_per_second']:.0f} texts/s"))
     if figures.get("rss_growth_mb") is not None:
         found.append(("RAM grew by", f"{figures['rss_growth_mb']:.1f} MB"))
     if figures.get("vram_reserved_mb") is not None:

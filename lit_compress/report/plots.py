@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lit_compress.report.columns import label
+from lit_compress.report.columns import label, name_of
 from lit_compress.report.groups import RUNTIMES, Group, distinct
 from lit_compress.report.labels import place_labels
 from lit_compress.report.scatter import Scatter, scatters
@@ -89,7 +89,7 @@ def _name_points(axes: Any, scatter: Scatter, stairs: list[tuple[float, float]])
     order = [*front, *(index for index in range(len(rows)) if index not in front)]
     named = [i in front or rows[i]["is_baseline"] or len(order) <= _NAMED for i in order]
     many = len({row["runtime"] for row in rows}) > 1
-    names = [f"{label(rows[i])}, {rows[i]['runtime']}" if many else label(rows[i]) for i in order]
+    names = [name_of(rows[i]) if many else label(rows[i]) for i in order]
     lines = [*pairwise(stairs)]
     lines += [
         ((low, y), (high, y))
@@ -147,9 +147,16 @@ def _draw_front(axes: Any, scatter: Scatter) -> list[tuple[float, float]]:
 def _set_limits(axes: Any, scatter: Scatter) -> None:
     costs, values = scatter.costs, scatter.values
     if max(costs) > 8 * min(costs):
+        low, high = min(costs) / 1.6, max(costs) * 1.6
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.set_xlim(min(costs) / 1.6, max(costs) * 1.6)
+        axes.set_xlim(low, high)
+        # The default labels of a logarithmic axis are formulas.
+        ticks = [step * 10.0**power for power in range(-3, 6) for step in (1, 2, 3, 5)]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if high > 50 * low:
+            ticks = [tick for tick in ticks if f"{tick:e}"[0] == "1"]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
     else:
         axes.set_xlim(0, max(costs) * 1.15)
     margin = 0.12 * (max(values) - min(values)) or 0.01

@@ -19,7 +19,6 @@ class Axis:
         name: Part of the file name.
         title: Label of the axis.
         short: The cost in a word or two.
-        unit: Unit of the label.
         path: Where the figure is in a row.
         scale: Factor from the row's unit to the label's.
         ratio: Where the ratio to the baseline is, with its interval; ``None`` for exact figures.
@@ -28,7 +27,6 @@ class Axis:
     name: str
     title: str
     short: str
-    unit: str
     path: str
     scale: float = 1.0
     ratio: str | None = None
@@ -39,21 +37,19 @@ AXES = (
         "latency",
         "CPU latency, ms per text at batch 1",
         "CPU latency",
-        "ms",
         "cpu.latency_ms.p50",
         ratio="ratio.cpu_latency",
     ),
-    Axis("size", "Size on disk, MB", "size", "MB", "bytes", 1e-6),
-    Axis("memory", "RAM, MB at the peak", "RAM", "MB", "cpu.rss_mb"),
+    Axis("size", "Size on disk, MB", "size", "bytes", 1e-6),
+    Axis("memory", "RAM, MB at the peak", "RAM", "cpu.rss_mb"),
     Axis(
         "gpu_latency",
         "GPU latency, ms per text at batch 1",
         "GPU latency",
-        "ms",
         "gpu.latency_ms.p50",
         ratio="ratio.gpu_latency",
     ),
-    Axis("gpu_memory", "VRAM, MB at the peak", "VRAM", "MB", "gpu.vram_mb"),
+    Axis("gpu_memory", "VRAM, MB at the peak", "VRAM", "gpu.vram_mb"),
 )
 
 

@@ -10,7 +10,6 @@ from lit_compress.report.markup import Html, counted, join, tag
 
 _MACHINE = {
     "cpu": "processor",
-    "cpu_flags": "instruction sets",
     "governor": "governor",
     "cores": "cores",
     "memory_gb": "memory",
@@ -34,6 +33,10 @@ def setup(group: Group) -> Html:
     blocks = []
     for title, pairs in lists:
         known = [join(tag("dt", term), tag("dd", text)) for term, text in pairs if text]
+        flags = _values(rows, "environment", "cpu_flags")
+        if title == "Machine" and flags:
+            closed = tag("details", tag("summary", counted(len(flags.split()), "instruction set")), flags)
+            known.append(join(tag("dt", "it has"), tag("dd", closed)))
         if known:
             blocks.append(tag("div", tag("h3", title), tag("dl", *known, class_="facts")))
     return tag("div", *blocks, class_="card setup")
@@ -87,7 +90,7 @@ def _measured_rounds(rows: Sequence[Row]) -> str:
         return ""
     low, high = min(counts), max(counts)
     asked = _values(rows, "protocol", "rounds")
-    return f"{low} measured" if low == high and str(low) == asked else f"{low} to {high} of {asked} measured"
+    return f"{low if low == high else f'{low} to {high}'} of {asked} measured"
 
 
 def _unit(text: str, unit: str) -> str:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lit_compress.report.columns import FIGURES, Column, all_columns, columns_of, look_up
+from lit_compress.report.columns import FIGURES, Column, all_columns, columns_of, look_up, name_of
 from lit_compress.report.groups import Group, Row
 
 EXPLANATION = (
@@ -45,13 +45,8 @@ _FACTS = {
 
 def notes(rows: Sequence[Row]) -> list[str]:
     """Return one line for each model that could not be measured, and for each warning."""
-    failed = [f"{named(row)} failed: {row['error']}" for row in rows if row.get("error")]
-    return failed + [f"{named(row)}: {text}" for row in rows for text in row.get("warnings") or []]
-
-
-def named(row: Row) -> str:
-    """Return the model's name with its runtime, such as ``student in onnx-int8``."""
-    return f"{row['model']} in {row['runtime']}"
+    failed = [f"{name_of(row)} failed: {row['error']}" for row in rows if row.get("error")]
+    return failed + [f"{name_of(row)}: {text}" for row in rows for text in row.get("warnings") or []]
 
 
 def print_group(group: Group, console: Console) -> None:

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from tests.benchmark.conftest import fake_folder, fake_workers  # noqa: F401
 from tests.report.pages import full_page
 
 _FLAGS = (

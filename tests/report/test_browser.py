@@ -20,7 +20,7 @@ def one(page, selector):
 def drawn(page):
     """Wait until all plots are there, as they are drawn when the browser has laid the page out."""
     wanted = len(every(page, ".plot"))
-    WebDriverWait(page, 10).until(lambda p: len(every(p, ".plot svg")) == wanted > 0)
+    WebDriverWait(page, 60).until(lambda p: len(every(p, ".plot svg")) == wanted > 0)
     return page
 
 

@@ -3,7 +3,9 @@ import io
 import pytest
 from rich.console import Console
 
-from lit_compress.benchmark.results import append_rows
+from lit_compress.benchmark.measure import measure
+from lit_compress.benchmark.protocol import Candidate, Protocol
+from lit_compress.benchmark.results import append_rows, to_row
 from lit_compress.report.command import collect, report
 from tests.report.pages import page_data
 from tests.report.rows import make_row, make_teacher
@@ -61,6 +63,29 @@ def test_same_name_in_two_runs_is_told_apart(tmp_path):
     report([tmp_path], tmp_path / "out", console())
     text = (tmp_path / "out" / "table.md").read_text()
     assert "| soft/seed0 (3×384) |" in text and "| pkd/seed0 (3×384) |" in text
+
+
+def test_a_run_named_in_two_ways_is_one_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spellings = ("runs/a", str(tmp_path / "runs" / "a"), "runs/a/")
+    append_rows("runs/a/results.jsonl", [make_row(run=run) for run in spellings])
+    report([tmp_path], tmp_path / "out", console())
+    assert (tmp_path / "out" / "table.md").read_text().count("| student (3×384) |") == 1
+
+
+def test_rows_as_they_are_measured_make_a_report(fake_workers, fake_folder, tmp_path):
+    teacher = Candidate("teacher", fake_folder("teacher", seconds=2e-3), "fine-tuning")
+    student = Candidate("student", fake_folder("student", seconds=1e-3), "soft targets")
+    broken = Candidate("broken", fake_folder("broken", do="load", then="crash"))
+    protocol = Protocol((3, 5), rounds=4, min_rounds=1, fixed_lengths=(32, 384), fixed_batches=(2,))
+    measured = measure([student, broken], teacher, protocol)
+    append_rows(tmp_path / "results.jsonl", [to_row(m, run=m.candidate.name) for m in measured])
+    screen = console()
+    report([tmp_path / "results.jsonl"], tmp_path / "out", screen)
+    text = (tmp_path / "out" / "index.html").read_text()
+    assert len(page_data(text)["groups"][0]["rows"]) == 3
+    assert "CPU, 2 × 32 tokens" in text and "exit status 1" in text
+    assert "exit status 1" in screen.file.getvalue()
 
 
 def test_other_machines_get_a_table_of_their_own(runs, tmp_path):

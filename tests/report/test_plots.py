@@ -63,6 +63,10 @@ def test_wide_range_of_latencies_and_equal_qualities_can_be_drawn(tmp_path):
     far = make_row(model="far", cpu__latency_ms__p50=900.0)
     same = [make_row(model=f"$m_{i}$", run=f"runs/{i}", runtime="onnx-int8") for i in range(2)]
     assert len(draw_plots(group_rows([far, *same]), tmp_path)) == 6
+    text = (tmp_path / "quality_latency.svg").read_text()
+    # Matplotlib writes each text as a comment beside its outlines.
+    assert "<!-- 10 -->" in text and "<!-- 100 -->" in text
+    assert "math" not in text and "$m_0$ in onnx-int8" in text
 
 
 def test_nothing_to_compare_draws_nothing(tmp_path):
