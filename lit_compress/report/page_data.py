@@ -35,10 +35,12 @@ def group_data(group: Group, number: int) -> dict[str, Any]:
     """
     names = {id(row): row_id(number, index) for index, row in enumerate(group.rows)}
     rows = {names[id(row)]: _told(row, group.rows) for row in group.rows}
-    runtimes = distinct(row["runtime"] for row in group.rows)
+    # What failed has no point and needs no place in the legend.
+    measured = [row for row in group.rows if not row.get("error")]
+    runtimes = distinct(row["runtime"] for row in measured)
     return {
         "rows": rows,
-        "methods": distinct(row["method"] for row in group.rows if not row["is_baseline"]),
+        "methods": distinct(row["method"] for row in measured if not row["is_baseline"]),
         "runtimes": sorted(
             runtimes, key=lambda name: (name not in RUNTIMES, name in RUNTIMES and RUNTIMES.index(name))
         ),

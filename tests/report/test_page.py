@@ -114,6 +114,12 @@ def test_points_are_the_rows_figures():
     assert ["× faster CPU", "2.00 (1.67–2.22, faster)"] in group["rows"]["g0r1"]["said"]
 
 
+def test_legend_has_only_what_has_points():
+    rows = [make_teacher(), make_row(), make_failed(runtime="torch-compile", method="unlucky")]
+    (group,) = page_data(page(group_rows(rows)))["groups"]
+    assert (group["runtimes"], group["methods"]) == (["torch-fp32"], ["soft targets"])
+
+
 def test_columns_come_in_the_promised_order(text):
     table = text[text.index('class="results"') :]
     head = re.findall(r"<button[^>]*>(.*?)</button></th>", table[: table.index("</thead>")])

@@ -63,9 +63,14 @@ function drawFront(svg, plot, px, py, right) {
   draw("path", { d: `${path}H${right}`, class: "front-line", "aria-hidden": "true" }, svg);
 }
 
-// Names of the front, each beside its point where it covers no point and no other name.
+// Names of the front, each beside its point where it covers no point, no other name and not the line.
 function nameFront(svg, plot, group, places, box) {
   const taken = places.map(({ x, y }) => ({ left: x - 7, right: x + 7, top: y - 7, bottom: y + 7 }));
+  plot.front.forEach((index, n) => {
+    const { x, y } = places[index];
+    const next = places[plot.front[n + 1]] ?? { x: box.right, y };
+    taken.push({ left: x, right: next.x, top: y - 1, bottom: y + 1 }, { left: next.x - 1, right: next.x + 1, top: next.y, bottom: y });
+  });
   const free = (a) =>
     a.left >= box.left && a.right <= box.right + 4 && a.top >= box.top && a.bottom <= box.bottom &&
     !taken.some((b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom);
