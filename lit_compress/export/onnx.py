@@ -1,7 +1,7 @@
 """ONNX files for ONNX Runtime: float32, and int8 weights with activations quantized on the fly.
 
 The TorchScript exporter is used, with one ``MultiHeadAttention`` node per layer. Of the routes compared on MiniLM
-(six layers of 384, one thread, lengths 32 to 384) none was faster, neither in float32 nor in int8: the dynamo
+(six layers of 384, one thread, lengths 32 to 384) all are alike in float32 and none was faster in int8: the dynamo
 exporter takes five times as long to export, ONNX Runtime's own BERT fusion makes int8 a fifth slower, plain
 attention a tenth.
 """
