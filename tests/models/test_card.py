@@ -11,7 +11,7 @@ RESULT = {
     "cpu": {"latency_ms": {"p50": 3.456, "p90": 5.0}},
     "gpu": None,
     "quality": {"metric": "accuracy", "split": "validation", "value": 0.8642},
-    "ratio": {"cpu_latency": {"median": 2.71, "p10": 2.6, "p90": 2.85}, "size": 1.5},
+    "ratio": {"cpu_latency": {"median": 2.71, "low": 2.6, "high": 2.85, "verdict": "slower"}, "size": 1.5},
     "environment": {"cpu": "Some CPU", "threads": 2, "torch": "2.13.0"},
 }
 FACTS = {
