@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lit_compress.report.groups import RUNTIMES, Row
+from lit_compress.benchmark.runtimes import RUNTIMES
+from lit_compress.report.groups import Row
 
 #: Stands for a figure that was not taken. Never a zero.
 DASH = "–"

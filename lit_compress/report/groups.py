@@ -8,13 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lit_compress.benchmark.runtimes import RUNTIMES
 from lit_compress.report.scale import Row, put_on_one_scale
 
 _ENVIRONMENT = ("cpu", "cpu_flags", "cores", "memory_gb", "gpu", "torch", "transformers", "onnxruntime")
 _PROTOCOL = ("clock", "lengths", "batches", "data")
 _QUALITY = ("metric", "split", "n")
-#: The order of runtimes in tables; others come behind.
-RUNTIMES = ("torch-fp32", "torch-bf16", "torch-compile", "onnx-fp32", "onnx-int8")
 
 
 @dataclass(frozen=True)

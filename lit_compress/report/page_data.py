@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lit_compress.benchmark.runtimes import RUNTIMES
 from lit_compress.report.columns import columns_of, name_of
-from lit_compress.report.groups import RUNTIMES, Group, Row, distinct
+from lit_compress.report.groups import Group, Row, distinct
 from lit_compress.report.headline import headline
 from lit_compress.report.page_table import row_id
 from lit_compress.report.scatter import Scatter, scatters

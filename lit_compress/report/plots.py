@@ -7,8 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from lit_compress.benchmark.runtimes import RUNTIMES
 from lit_compress.report.columns import label, name_of
-from lit_compress.report.groups import RUNTIMES, Group, distinct
+from lit_compress.report.groups import Group, distinct
 from lit_compress.report.labels import place_labels
 from lit_compress.report.scatter import Scatter, scatters
 

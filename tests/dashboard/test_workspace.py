@@ -1,47 +1,23 @@
 """The dashboard as built and as it would be sent, without a key or the network."""
 
 import builtins
-import copy
 import json
 
 import pytest
 import wandb
 
 from lit_compress.__main__ import main
-from lit_compress.benchmark.results import SCHEMA
 from lit_compress.dashboard import publish as publishing
 from lit_compress.dashboard.publish import SPEC, dashboard, publish, specification
 from lit_compress.dashboard.workspace import build_workspace, figure_keys, objective_names
-
-ROW = {
-    "schema": SCHEMA,
-    "time": "2026-11-21T10:00:00+00:00",
-    "run": "runs/a",
-    "recipe": "distil/pkd_skip",
-    "model": "a",
-    "method": "PKD-skip",
-    "seed": 0,
-    "role": "student",
-    "is_baseline": False,
-    "checkpoint": "best.ckpt",
-    "weights": "aaaa",
-    "runtime": "torch-fp32",
-    "shape": {"family": "bert", "layers": 3, "hidden": 384, "vocab": 100},
-    "params": 10,
-    "bytes": 1_000_000,
-    "cpu": {"latency_ms": {"p50": 4.0, "p90": 5.0}, "throughput": {}, "fixed": {}, "rss_mb": 100.0},
-    "gpu": None,
-    "quality": {"metric": "f1", "split": "validation", "value": 0.9, "n": 16, "higher_is_better": True},
-    "ratio": {},
-    "warnings": [],
-    "session": "s",
-    "environment": {},
-    "protocol": {"threads": 1, "lengths": [5]},
-}
+from tests.report.rows import make_row
 
 
 def row(**changes):
-    return {**copy.deepcopy(ROW), **changes}
+    """A row whose only figures are those that the tests name."""
+    facts = {"bytes": 1_000_000, "cpu__throughput": {}, "cpu__fixed": {}, "ratio": {}}
+    facts |= {"quality__metric": "f1", "quality__value": 0.9}
+    return make_row(**{"model": "a", "run": "runs/a", **facts, **changes})
 
 
 TEACHER = row(model="teacher", role="teacher", is_baseline=True, checkpoint=None)
