@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import tempfile
 import time
@@ -32,7 +31,7 @@ from lit_compress.benchmark.results import (
     to_row,
 )
 from lit_compress.benchmark.runtimes import runtime
-from lit_compress.callbacks.student import kept_checkpoints, student_from_checkpoint
+from lit_compress.callbacks.student import deployable, kept_checkpoints, student_from_checkpoint
 from lit_compress.models.checkpoint import save_folder
 from lit_compress.modules.tasks import Classification
 from lit_compress.report.command import print_groups
@@ -149,7 +148,7 @@ class Benchmark(pl.Callback):
         started = time.monotonic()
         student: Any = pl_module.student
         with _scratch_folder(trainer) as root:
-            model = copy.deepcopy(student).cpu().eval()
+            model = deployable(student)
             subject = self._save(trainer, model, root, "student", None)
             rows = [row for part in self._measure(trainer, pl_module, [subject], judge=False) for row in part]
         failed = [row["error"] for row in rows if row["role"] == "student" and row.get("error")]
@@ -193,7 +192,7 @@ class Benchmark(pl.Callback):
         kept = kept_checkpoints(trainer)
         if not kept:
             rank_zero_info("Benchmark: no checkpoint was kept, so the final weights are measured.")
-            return [self._save(trainer, copy.deepcopy(student).cpu().eval(), root, name, None)]
+            return [self._save(trainer, deployable(student), root, name, None)]
         return [
             self._save(
                 trainer,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from transformers import PreTrainedModel
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME
 from lit_compress.benchmark.results import FILE_NAME, read_results
 from lit_compress.callbacks.benchmark import Benchmark
-from lit_compress.callbacks.student import student_from_checkpoint
+from lit_compress.callbacks.student import deployable, student_from_checkpoint
 from lit_compress.dashboard.artifacts import log_artifacts
 from lit_compress.models.card import model_card
 from lit_compress.models.checkpoint import check_place, save_folder
@@ -66,11 +65,7 @@ class ModelFolder(pl.Callback):
         path = self._path(trainer)
         checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
         student: Any = pl_module.student
-        model = (
-            student_from_checkpoint(student, checkpoint)
-            if checkpoint
-            else copy.deepcopy(student).cpu().eval()
-        )
+        model = student_from_checkpoint(student, checkpoint) if checkpoint else deployable(student)
         facts = run_facts(trainer, pl_module, checkpoint)
         data = getattr(trainer, "datamodule", None)
         save_folder(path, model, getattr(data, "tokenizer_object", None), facts, model_card(facts))

@@ -9,20 +9,24 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
 from transformers import PreTrainedModel
+
+from lit_compress.models.transforms import transforms_of
+from lit_compress.pruning.shrink import shrink
 
 _PREFIX = "student."
 
 
 def student_from_checkpoint(student: PreTrainedModel, path: str | Path) -> PreTrainedModel:
-    """Return a copy of the student with the weights of a Lightning checkpoint, in eval mode on the CPU.
+    """Return a copy of the student with the weights of a Lightning checkpoint, as it would be shipped.
 
     Args:
         student: The student of the module that wrote the checkpoint.
         path: The checkpoint.
 
     Returns:
-        The copy.
+        The copy; see ``deployable``.
 
     Raises:
         ValueError: The checkpoint does not hold this student.
@@ -37,7 +41,7 @@ def student_from_checkpoint(student: PreTrainedModel, path: str | Path) -> PreTr
             f"{len(unexpected)} are not of it (first: {[*missing, *unexpected][0]}); the checkpoint is of "
             "another model."
         )
-    return model.eval()
+    return _shipped(model)
 
 
 def kept_checkpoints(trainer: pl.Trainer) -> list[Path]:
@@ -64,3 +68,19 @@ def kept_checkpoints(trainer: pl.Trainer) -> list[Path]:
 def _ranked(callback: ModelCheckpoint) -> list[str]:
     scores = callback.best_k_models
     return sorted(scores, key=lambda path: float(scores[path]), reverse=callback.mode == "max")
+
+
+def deployable(student: nn.Module) -> PreTrainedModel:
+    """Return a copy of a student as it would be shipped: what was pruned is removed, nothing of ours is left.
+
+    Args:
+        student: A student, pruned or not; not changed.
+
+    Returns:
+        The copy, in eval mode on the CPU.
+    """
+    return _shipped(copy.deepcopy(student).cpu())
+
+
+def _shipped(model: Any) -> PreTrainedModel:
+    return shrink(model) if transforms_of(model) else model.eval()

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from lit_compress.capture import model_inputs
 from lit_compress.models.student import StudentFactory
+from lit_compress.models.transforms import restore, transforms_of
 from lit_compress.modules.optim import AdamW, LRSchedule, OptimizerFactory, WarmupLinear, parameter_groups
 from lit_compress.modules.random_state import capture_random_state, restore_random_state
 from lit_compress.modules.tasks import Classification, Task
@@ -229,12 +230,16 @@ class CompressionModule(pl.LightningModule):
             self._random_state = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the random-number states."""
+        """Add the random-number states and what was done to the student's structure."""
         checkpoint["random_state"] = capture_random_state()
+        if self.student is not None:
+            checkpoint["transforms"] = transforms_of(self.student)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the random-number states for the first step of a resumed fit."""
+        """Give the student the structure of the weights; keep the random-number states for the first step."""
         self._random_state = checkpoint.get("random_state")
+        if self.student is not None:
+            restore(self.student, checkpoint.get("transforms", []))
 
     def total_steps(self) -> int:
         """Return the optimizer steps of the whole fit; refuse an endless one."""

@@ -14,10 +14,10 @@ from lit_compress.models.student import StudentFactory
 from lit_compress.models.teacher import CachedTeacher, LiveTeacher, Teacher
 from lit_compress.modules.base import CompressionModule, unsaveable_arguments
 from lit_compress.modules.optim import LRSchedule, OptimizerFactory, parameter_groups
+from lit_compress.modules.progress import progress_of
 from lit_compress.modules.tasks import Task
 from lit_compress.modules.vocabulary import check_embedding, check_teacher_vocabulary
 from lit_compress.objectives import Objective
-from lit_compress.objectives.schedule import Progress
 from lit_compress.outputs import Capture, Outputs
 
 
@@ -189,7 +189,7 @@ class Distillation(CompressionModule):
 
     def _advance(self, batch_idx: int) -> set[str]:
         """Move every schedule to this step and return the objectives that count in it."""
-        progress = self._progress(batch_idx)
+        progress = progress_of(self.trainer, self, batch_idx)
         for _, objective in self._objectives():
             objective.advance(progress)
         active = {name for name, objective in self._objectives() if objective.current_weight != 0.0}
@@ -199,11 +199,6 @@ class Distillation(CompressionModule):
                 "the weight schedules under model.init_args.objectives."
             )
         return active
-
-    def _progress(self, batch_idx: int) -> Progress:
-        batches = self.trainer.num_training_batches
-        epoch = self.current_epoch + (batch_idx / batches if batches and batches != float("inf") else 0.0)
-        return Progress(step=self.global_step, total_steps=self.total_steps(), epoch=epoch)
 
     def _touch_idle(self, student: Outputs, active: set[str]) -> Tensor:
         """Return a zero that reaches every parameter.

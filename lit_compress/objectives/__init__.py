@@ -8,15 +8,16 @@ from lit_compress.objectives.logit_mse import LogitMSE, logit_mse
 from lit_compress.objectives.minilm import MiniLM, MiniLMRelations
 from lit_compress.objectives.pkd import PKD, patient_distance
 from lit_compress.objectives.relations import distribution_kl, relation_kl
-from lit_compress.objectives.schedule import Cosine, Linear, Progress, Schedule, Switch
 from lit_compress.objectives.soft_targets import SoftTargets, soft_targets
 from lit_compress.objectives.tinybert_attention import TinyBERTAttention, attention_mse
 from lit_compress.objectives.tinybert_hidden import TinyBERTEmbedding, TinyBERTHidden
+from lit_compress.schedules import Cosine, Cubic, Linear, Progress, Schedule, Staircase, Switch
 
 __all__ = [
     "PKD",
     "Cosine",
     "CosineEmbedding",
+    "Cubic",
     "HardLabels",
     "Linear",
     "LogitMSE",
@@ -26,6 +27,7 @@ __all__ = [
     "Progress",
     "Schedule",
     "SoftTargets",
+    "Staircase",
     "Switch",
     "TinyBERTAttention",
     "TinyBERTEmbedding",

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from lit_compress.models.architecture import Architecture
-from lit_compress.objectives.schedule import Progress, Schedule, resolve
 from lit_compress.outputs import Capture, Outputs
+from lit_compress.schedules import Progress, Schedule, resolve
 
 
 class Objective(nn.Module, ABC):

@@ -14,8 +14,8 @@ from lit_compress.objectives.precision import in_float32
 from lit_compress.objectives.projection import check_widths
 from lit_compress.objectives.recorded import need_bind, recorded, same_tokens
 from lit_compress.objectives.reduction import check_reduction, masked_mean
-from lit_compress.objectives.schedule import Schedule
 from lit_compress.outputs import Capture, Outputs
+from lit_compress.schedules import Schedule
 
 
 @in_float32

@@ -13,8 +13,8 @@ from lit_compress.objectives.base import Objective
 from lit_compress.objectives.recorded import need_bind, recorded
 from lit_compress.objectives.reduction import check_reduction
 from lit_compress.objectives.relations import distribution_kl, relation_kl
-from lit_compress.objectives.schedule import Schedule
 from lit_compress.outputs import Capture, Outputs
+from lit_compress.schedules import Schedule
 
 RELATIONS = ("queries", "keys", "values")
 

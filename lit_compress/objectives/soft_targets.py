@@ -13,8 +13,8 @@ from lit_compress.objectives.base import Objective
 from lit_compress.objectives.precision import in_float32
 from lit_compress.objectives.preset import resolve_options
 from lit_compress.objectives.recorded import logits_of
-from lit_compress.objectives.schedule import Schedule, resolve
 from lit_compress.outputs import Outputs
+from lit_compress.schedules import Schedule, resolve
 
 KINDS = ("kl", "cross_entropy")
 REDUCTIONS = ("batchmean", "mean")

@@ -15,8 +15,8 @@ from lit_compress.objectives.precision import in_float32
 from lit_compress.objectives.preset import resolve_options
 from lit_compress.objectives.recorded import need_bind, recorded, same_tokens
 from lit_compress.objectives.reduction import check_reduction, masked_mean
-from lit_compress.objectives.schedule import Schedule
 from lit_compress.outputs import Capture, Outputs
+from lit_compress.schedules import Schedule
 
 
 @in_float32

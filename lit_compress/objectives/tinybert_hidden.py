@@ -6,7 +6,7 @@ from lit_compress.models.architecture import Architecture
 from lit_compress.objectives.hidden import HiddenStates
 from lit_compress.objectives.layer_map import Pairs, block_pairs, early_pairs, hidden_pairs
 from lit_compress.objectives.preset import resolve_options
-from lit_compress.objectives.schedule import Schedule
+from lit_compress.schedules import Schedule
 
 _HIDDEN_DEFAULTS = {"projection": "shared", "embeddings": False, "reduction": "example"}
 _HIDDEN_PRESETS = {

@@ -18,7 +18,7 @@ from lit_compress.objectives import (
     TinyBERTEmbedding,
     TinyBERTHidden,
 )
-from lit_compress.objectives.schedule import Switch
+from lit_compress.schedules import Switch
 
 RECIPES = {
     "soft": lambda: {"hard": HardLabels(0.5), "soft": SoftTargets(0.5, temperature=2.0)},

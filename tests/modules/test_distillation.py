@@ -6,7 +6,7 @@ from torch import nn
 from lit_compress.models import LayerSubset, Teacher
 from lit_compress.modules import Distillation, Regression
 from lit_compress.objectives import HardLabels, SoftTargets, TinyBERTHidden
-from lit_compress.objectives.schedule import Switch
+from lit_compress.schedules import Switch
 from tests.modules.build import RECIPES, data_module, distillation, trainer
 from tests.tiny import tiny_bert
 

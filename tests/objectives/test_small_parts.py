@@ -12,7 +12,7 @@ from lit_compress.objectives import Cosine, Linear, Progress, Switch
 from lit_compress.objectives.precision import in_float32
 from lit_compress.objectives.preset import resolve_options
 from lit_compress.objectives.reduction import masked_mean
-from lit_compress.objectives.schedule import resolve
+from lit_compress.schedules import resolve
 
 MODULES = sorted(module.name for module in pkgutil.iter_modules(objectives.__path__))
 WITH_EXAMPLES = {

@@ -1,4 +1,4 @@
-"""Weights and temperatures that move while a model trains."""
+"""Numbers that move while a model trains: weights, temperatures, sparsities."""
 
 from __future__ import annotations
 
@@ -78,6 +78,54 @@ class Cosine(_Ramp):
     def value(self, progress: Progress) -> float:
         """Return the number for this moment."""
         return self.end + (self.start - self.end) * 0.5 * (1 + math.cos(math.pi * self._position(progress)))
+
+
+class Cubic(_Ramp):
+    """Fast at first, then ever slower: the schedule of gradual pruning (Zhu and Gupta, arXiv:1710.01878, equation 1).
+
+    Early, when much is redundant, much is removed; late there is time to recover.
+
+    Args:
+        start: Value up to ``begin``.
+        end: Value from ``finish`` on.
+        begin: Fraction of the fit at which the change starts.
+        finish: Fraction of the fit at which ``end`` is reached.
+    """
+
+    def __init__(self, start: float = 0.0, end: float = 1.0, begin: float = 0.0, finish: float = 1.0) -> None:
+        super().__init__(start, end, begin, finish)
+
+    def value(self, progress: Progress) -> float:
+        """Return the number for this moment."""
+        return self.end + (self.start - self.end) * (1.0 - self._position(progress)) ** 3
+
+
+class Staircase(_Ramp):
+    """Equal steps up from ``start`` to ``end``, the first one at ``begin``; one step is a single jump.
+
+    Args:
+        steps: Number of steps.
+        start: Value up to ``begin``.
+        end: Value from ``finish`` on.
+        begin: Fraction of the fit at which the first step is taken.
+        finish: Fraction of the fit at which the last step is taken.
+    """
+
+    def __init__(
+        self, steps: int = 1, start: float = 0.0, end: float = 1.0, begin: float = 0.0, finish: float = 1.0
+    ) -> None:
+        super().__init__(start, end, begin, finish)
+        if steps < 1:
+            raise ValueError(f"Expected steps >= 1 but got {steps}.")
+        self.steps = steps
+
+    def value(self, progress: Progress) -> float:
+        """Return the number for this moment."""
+        if progress.fraction < self.begin:
+            return self.start
+        # The first step is taken at begin, the last one at finish: steps - 1 intervals between them.
+        taken = 1 + math.floor(self._position(progress) * (self.steps - 1) + 1e-9)
+        return self.start + (self.end - self.start) * min(taken, self.steps) / self.steps
 
 
 class Switch(Schedule):

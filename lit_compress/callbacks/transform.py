@@ -1,0 +1,197 @@
+"""What callbacks that change a network while it trains have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
+
+from lit_compress.models.transforms import transforms_of
+from lit_compress.modules.progress import progress_of
+from lit_compress.schedules import Progress
+
+
+class TransformCallback(pl.Callback, ABC):
+    """Applies a transform in ``setup``, moves it at the start of optimizer steps, adds a term to the loss.
+
+    Works on any LightningModule that has one transformers model, as ``student`` or as its only one. What the
+    transform adds to the parameters is taken out of the module's optimizer and trained by one of the callback's
+    own: with a learning rate of its own, without weight decay, and whatever ``configure_optimizers`` says.
+    """
+
+    def __init__(self) -> None:
+        self.optimizer: Optimizer | None = None
+        self._optimizer_state: dict[str, Any] | None = None
+        self._moved_at = -1
+        self._unwrap: Callable[[], None] | None = None
+
+    # -- what a subclass gives -----------------------------------------------------------------------
+
+    @abstractmethod
+    def apply(self, model: nn.Module) -> None:
+        """Change the structure of the model; called in every stage, so it has to be idempotent."""
+
+    def move(self, model: nn.Module, progress: Progress) -> None:
+        """Move gates, masks and schedules; called once at the start of every optimizer step."""
+
+    def penalty(self, model: nn.Module) -> Tensor | None:
+        """Return a term of the loss of this step, ``None`` for none; called after the training step."""
+        return None
+
+    def own_optimizer(self, model: nn.Module) -> Optimizer | None:
+        """Return the optimizer over what the transform added, ``None`` where that is nothing to learn."""
+        return None
+
+    def figures(self, model: nn.Module) -> dict[str, float]:
+        """Return what to log, such as ``compress/sparsity``."""
+        return {}
+
+    # -- structure -----------------------------------------------------------------------------------
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Apply the transform before weights are loaded and before the optimizer is made."""
+        pl_module.configure_model()  # else a model that is built there would not be there yet
+        self.apply(model_of(pl_module))
+        if stage == "fit" and self._unwrap is None:
+            self._unwrap = _wrap_training_step(pl_module, self)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Leave the training step as it was."""
+        if self._unwrap is not None:
+            self._unwrap()
+            self._unwrap = None
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Write the transforms into the checkpoint, also for modules that do not do it themselves."""
+        checkpoint["transforms"] = transforms_of(model_of(pl_module))
+
+    # -- training ------------------------------------------------------------------------------------
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the added parameters out of the module's optimizer, into one of their own."""
+        self.optimizer = self.own_optimizer(model_of(pl_module))
+        if self.optimizer is None:
+            return
+        own = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["params"] = [parameter for parameter in group["params"] if id(parameter) not in own]
+        if self._optimizer_state is not None:
+            self.optimizer.load_state_dict(self._optimizer_state)
+            self._optimizer_state = None
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Move once per optimizer step: masks must not change between validation and saving."""
+        if trainer.global_step == self._moved_at:
+            return
+        self._moved_at = trainer.global_step
+        model = model_of(pl_module)
+        self.move(model, progress_of(trainer, pl_module, batch_idx))
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            pl_module.log_dict(self.figures(model))
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the figures beside the metrics of the same weights."""
+        if not trainer.sanity_checking:
+            pl_module.log_dict(self.figures(model_of(pl_module)))
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Step the callback's own optimizer when the module's steps; gradients are complete and not yet clipped."""
+        if self.optimizer is None:
+            return
+        # A schedule of the main optimizer, warm-up and decay, holds for the added parameters too.
+        main = optimizer.param_groups[0]
+        factor = main["lr"] / main["initial_lr"] if main.get("initial_lr") else 1.0
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * (factor if group["follow"] else 1.0)
+        unscale(trainer, self.optimizer)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.after_own_step(model_of(pl_module))
+
+    def after_own_step(self, model: nn.Module) -> None:
+        """Bring parameters back into their range after a step of the callback's own optimizer."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the callback's own optimizer."""
+        return {} if self.optimizer is None else {"optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the state until the optimizer is made."""
+        self._optimizer_state = state_dict.get("optimizer")
+
+
+def own_group(
+    parameters: list[nn.Parameter], lr: float, follow: bool = False, **options: Any
+) -> dict[str, Any]:
+    """Return a parameter group of a callback's own optimizer, never decayed.
+
+    Args:
+        parameters: The parameters.
+        lr: Peak learning rate.
+        follow: Whether the rate follows the schedule of the module's optimizer; else it is constant.
+        options: More options of the optimizer, such as ``maximize`` for Lagrange multipliers.
+    """
+    return {"params": parameters, "lr": lr, "peak_lr": lr, "follow": follow, "weight_decay": 0.0, **options}
+
+
+def unscale(trainer: pl.Trainer, optimizer: Optimizer) -> None:
+    """Undo the loss scale of float16 training, which Lightning undoes only for its own optimizers."""
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    if scaler is not None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.div_(scaler.get_scale()).nan_to_num_(0.0, 0.0, 0.0)
+
+
+def model_of(pl_module: pl.LightningModule) -> nn.Module:
+    """Return the transformers model of a module: its ``student``, or the only one that it holds.
+
+    Raises:
+        ValueError: There is none, or more than one.
+    """
+    student = getattr(pl_module, "student", None)
+    if isinstance(student, nn.Module):
+        return student
+    found = [child for child in pl_module.children() if isinstance(child, PreTrainedModel)]
+    if len(found) != 1:
+        raise ValueError(
+            f"Expected a module with one transformers model, or with one called 'student', but "
+            f"{type(pl_module).__name__} has {len(found)}; name the model that is to be compressed 'student'."
+        )
+    return found[0]
+
+
+def _wrap_training_step(pl_module: Any, callback: TransformCallback) -> Callable[[], None]:
+    """Add the callback's penalty to the loss; return what takes that back."""
+    original = pl_module.training_step
+
+    def training_step(*args: Any, **kwargs: Any) -> STEP_OUTPUT:
+        output = original(*args, **kwargs)
+        penalty = None if output is None else callback.penalty(model_of(pl_module))
+        if penalty is None:
+            return output
+        if isinstance(output, Tensor):
+            return output + penalty
+        return {**output, "loss": output["loss"] + penalty}
+
+    pl_module.training_step = training_step
+
+    def unwrap() -> None:
+        # Several callbacks wrap one another; the first one to leave takes all wraps with it.
+        vars(pl_module).pop("training_step", None)
+
+    return unwrap

@@ -1,0 +1,66 @@
+"""Adapters: where each family of models keeps heads, neurons, blocks and hidden dimensions.
+
+A family that is not here is added with an adapter of its own, see ``docs/adapters.md``::
+
+    from lit_compress.models.anatomy import FAMILIES
+    FAMILIES["my-model-type"] = MyFamily()
+"""
+
+from __future__ import annotations
+
+from transformers import PreTrainedModel
+
+from lit_compress.models.anatomy.base import Anatomy, Attention, Axis, Block, FeedForward, Stream, Stretch
+from lit_compress.models.anatomy.bert import Bert
+from lit_compress.models.anatomy.family import Family, UniformShape
+
+__all__ = [
+    "FAMILIES",
+    "Anatomy",
+    "Attention",
+    "Axis",
+    "Block",
+    "Family",
+    "FeedForward",
+    "Stream",
+    "Stretch",
+    "UniformShape",
+    "dissect",
+    "family_of",
+]
+
+_BERT = Bert()
+#: Adapters by ``model_type``.
+FAMILIES: dict[str, Family] = {"bert": _BERT, "roberta": _BERT, "xlm-roberta": _BERT, "electra": _BERT}
+
+
+def family_of(model: PreTrainedModel) -> Family:
+    """Return the adapter of a model.
+
+    Raises:
+        ValueError: There is none; the message says what one has to give.
+    """
+    found = getattr(model.config, "model_type", None)
+    if found not in FAMILIES:
+        raise ValueError(
+            f"Expected a model of one of the families {', '.join(sorted(FAMILIES))} but got {found!r} "
+            f"({type(model).__name__}); write an adapter that tells where its attentions (query, key, value and output "
+            "projection, number and width of heads), feed-forward networks, normalisations, embeddings and readers of "
+            "the hidden states are, and put it into lit_compress.models.anatomy.FAMILIES (see docs/adapters.md)."
+        )
+    return FAMILIES[found]
+
+
+def dissect(model: PreTrainedModel) -> Anatomy:
+    """Return where a model keeps its units.
+
+    Args:
+        model: A transformer of a supported family, with or without a task head.
+
+    Returns:
+        Its anatomy as its modules are now.
+
+    Raises:
+        ValueError: There is no adapter for its family.
+    """
+    return family_of(model).dissect(model)

@@ -1,0 +1,43 @@
+"""Taking parametrizations out of a model again, with what they did to the weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+
+def fold(model: nn.Module, kind: type[nn.Module] | tuple[type[nn.Module], ...]) -> None:
+    """Fold all parametrizations of some types into the weights.
+
+    Parametrizations of other types on the same tensors stay. The kinds of this library commute, so it does not
+    matter which of them was registered first.
+
+    Args:
+        model: Changed in place; a tensor without any parametrization left is an ordinary parameter again, under
+            its ordinary name and, for an optimizer, the same object.
+        kind: Types to fold.
+    """
+    for module in list(model.modules()):
+        if parametrize.is_parametrized(module):
+            for tensor in list(module.parametrizations):  # type: ignore[arg-type]
+                _fold_tensor(module, str(tensor), kind)
+
+
+def _fold_tensor(module: nn.Module, tensor: str, kind: type[nn.Module] | tuple[type[nn.Module], ...]) -> None:
+    chain: Any = module.parametrizations[tensor]  # type: ignore[index]
+    ours = [index for index, step in enumerate(chain) if isinstance(step, kind)]
+    if not ours:
+        return
+    if len(ours) == len(chain):
+        parametrize.remove_parametrizations(module, tensor, leave_parametrized=True)
+        return
+    with torch.no_grad():
+        value = chain.original
+        for index in ours:
+            value = chain[index](value)
+        chain.original.copy_(value)
+    for index in reversed(ours):
+        del chain[index]

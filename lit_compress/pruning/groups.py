@@ -1,0 +1,210 @@
+"""Units that can be cut out of a model, and the tensors in which each of them lives.
+
+A *unit* is a head, a neuron, a hidden dimension; a *group* holds the units of one place, such as the heads of
+block 3. A group is closed with a vector of gates, one per unit: gates multiply the tensors of ``gated``, which
+makes a closed unit silent, and what is in ``cut`` then can be removed with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lit_compress.models.anatomy import Anatomy, Attention, Axis, Block, dissect
+from lit_compress.models.anatomy.family import projection_axes
+
+#: What can be cut out, from fine to coarse.
+STRUCTURES = ("neuron", "head", "feed_forward", "attention", "layer", "hidden", "vocabulary")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The place of a group in one tensor: a stretch of one axis, cut into equal pieces, one per unit.
+
+    Unit ``u`` owns the entries from ``start + u * width`` up to ``start + (u + 1) * width``.
+
+    Args:
+        module: Path of the module below the model; empty for the model itself.
+        tensor: Name of the parameter in it.
+        axis: The axis.
+        start: First entry of unit 0.
+        width: Entries per unit.
+    """
+
+    module: str
+    tensor: str
+    axis: int
+    start: int = 0
+    width: int = 1
+
+    @property
+    def name(self) -> str:
+        """Name of the tensor below the model."""
+        return f"{self.module}.{self.tensor}" if self.module else self.tensor
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units of one place, switched by one vector of gates.
+
+    Args:
+        name: Unique name, made of the path of the place and the structure, such as
+            ``bert.encoder.layer.3.attention.self.head``.
+        structure: One of ``STRUCTURES``.
+        units: Number of units; 1 for whole attentions, feed-forward networks and layers.
+        gated: Slots that the gates multiply.
+        cut: Slots that go when a unit goes; those of ``gated`` are among them.
+        layer: Number of the block, 0-based; ``None`` for groups of the whole model.
+    """
+
+    name: str
+    structure: str
+    units: int
+    gated: tuple[Slot, ...]
+    cut: tuple[Slot, ...]
+    layer: int | None = None
+
+
+def find_groups(model: PreTrainedModel, structures: Sequence[str], strict: bool = True) -> list[Group]:
+    """Return all groups of some structures.
+
+    Args:
+        model: A transformer of a supported family.
+        structures: Some of ``STRUCTURES``.
+        strict: Whether to refuse a structure of which the model has no unit.
+
+    Returns:
+        The groups, block by block, those of the whole model last.
+
+    Raises:
+        ValueError: A structure is unknown, or the model has no unit of it.
+    """
+    unknown = [name for name in structures if name not in STRUCTURES]
+    if unknown or not structures:
+        raise ValueError(
+            f"Expected structures to be some of {', '.join(STRUCTURES)} but got {list(structures)}; correct "
+            f"{', '.join(unknown) or 'the empty list'}."
+        )
+    anatomy = dissect(model)
+    groups = [
+        group
+        for index, block in enumerate(anatomy.blocks)
+        for group in _block_groups(model, block, index)
+        if group.structure in structures
+    ]
+    if "hidden" in structures:
+        groups.append(_hidden(model, anatomy))
+    if "vocabulary" in structures:
+        groups.append(_vocabulary(model, anatomy))
+    missing = [name for name in structures if all(group.structure != name for group in groups)]
+    if missing and strict:
+        raise ValueError(
+            f"Expected units of structure {', '.join(missing)} in {type(model).__name__} but none is left; leave "
+            "the structure out."
+        )
+    return groups
+
+
+def _block_groups(model: nn.Module, block: Block, layer: int) -> list[Group]:
+    groups, whole = [], []
+    for attention in block.attentions:
+        heads = _heads(model, attention, layer)
+        groups += [heads, _whole(model, attention.module, "attention", attention.output, heads.cut, layer)]
+        whole += list(groups[-1].cut)
+    if block.feed_forward is not None:
+        part = block.feed_forward
+        inside = tuple(slot for path in part.inputs for slot in _outputs(model, path, 0, 1))
+        outside = _inputs(model, part.output)
+        neurons = Group(
+            f"{part.module}.neuron", "neuron", part.neurons, (outside,), (*inside, outside), layer
+        )
+        groups += [neurons, _whole(model, part.module, "feed_forward", part.output, neurons.cut, layer)]
+        whole += list(groups[-1].cut)
+    # A layer is skipped by a hook, because its norms go with it: there is no tensor to multiply.
+    return [*groups, Group(f"{block.path}.layer", "layer", 1, (), tuple(whole), layer)]
+
+
+def _heads(model: nn.Module, attention: Attention, layer: int) -> Group:
+    outside = _inputs(model, attention.output, attention.head_width)
+    inside = tuple(
+        slot
+        for stretch in attention.inputs
+        for slot in _outputs(model, stretch.module, stretch.start, stretch.width)
+    )
+    return Group(f"{attention.module}.head", "head", attention.heads, (outside,), (*inside, outside), layer)
+
+
+def _whole(
+    model: nn.Module, path: str, structure: str, output: str, parts: tuple[Slot, ...], layer: int
+) -> Group:
+    """A whole attention or feed-forward network is one unit: its output projection with the bias."""
+    projection: Any = model.get_submodule(output)
+    features = projection.weight.shape[projection_axes(projection)[1]]
+    gated = tuple(_outputs(model, output, 0, int(features)))
+    inside = tuple(_full(model, slot) for slot in parts if slot.module != output)
+    return Group(f"{path}.{structure}", structure, 1, gated, (*inside, *gated), layer)
+
+
+def _full(model: nn.Module, slot: Slot) -> Slot:
+    size = tensor_of(model, slot).shape[slot.axis]
+    return Slot(slot.module, slot.tensor, slot.axis, 0, int(size))
+
+
+def _hidden(model: PreTrainedModel, anatomy: Anatomy) -> Group:
+    stream = anatomy.stream
+    norms = tuple(slot for path in stream.norms for slot in _norm_slots(model, path))
+    sources = tuple(_slot(axis) for axis in stream.sources)
+    reads, writes = [], []
+    for block in anatomy.blocks:
+        for attention in block.attentions:
+            modules = dict.fromkeys(stretch.module for stretch in attention.inputs)
+            reads += [_inputs(model, module) for module in modules]
+            writes += _outputs(model, attention.output, 0, 1)
+        if block.feed_forward is not None:
+            reads += [_inputs(model, module) for module in block.feed_forward.inputs]
+            writes += _outputs(model, block.feed_forward.output, 0, 1)
+    gated = norms if stream.post_norm else tuple(writes)
+    gated += () if stream.normed_sources else sources
+    every = (*sources, *norms, *reads, *writes, *(_slot(axis) for axis in stream.readers))
+    return Group("hidden", "hidden", stream.size, gated, every)
+
+
+def _vocabulary(model: PreTrainedModel, anatomy: Anatomy) -> Group:
+    if anatomy.word_embedding is None:
+        raise ValueError(
+            f"Expected a model with a vocabulary for structure 'vocabulary' but {type(model).__name__} reads no tokens; leave "
+            "the structure out."
+        )
+    rows = Slot(anatomy.word_embedding, "weight", 0)
+    return Group("vocabulary", "vocabulary", int(tensor_of(model, rows).shape[0]), (rows,), (rows,))
+
+
+def _norm_slots(model: nn.Module, path: str) -> list[Slot]:
+    norm = model.get_submodule(path)
+    names = [name for name in ("weight", "bias") if getattr(norm, name, None) is not None]
+    return [Slot(path, name, 0) for name in names]
+
+
+def _inputs(model: nn.Module, path: str, width: int = 1) -> Slot:
+    return Slot(path, "weight", projection_axes(model.get_submodule(path))[0], 0, width)
+
+
+def _outputs(model: nn.Module, path: str, start: int, width: int) -> list[Slot]:
+    projection = model.get_submodule(path)
+    slots = [Slot(path, "weight", projection_axes(projection)[1], start, width)]
+    if projection.bias is not None:
+        slots.append(Slot(path, "bias", 0, start, width))
+    return slots
+
+
+def _slot(axis: Axis) -> Slot:
+    return Slot(axis.module, axis.tensor, axis.axis)
+
+
+def tensor_of(model: nn.Module, slot: Slot) -> Tensor:
+    """Return the tensor of a slot as the model computes with it."""
+    return getattr(model.get_submodule(slot.module), slot.tensor)
