@@ -66,8 +66,8 @@ class WeightCount:
         counts = [torch.as_tensor(left[name]) * size for name, size in self._sizes.items()]
         return torch.stack(counts).sum()
 
-    def sparsity(self, gates: Mapping[str, Tensor]) -> Tensor:
-        """Return the share of the encoder's weights that is removed, in [0, 1]."""
+    def removed(self, gates: Mapping[str, Tensor]) -> Tensor:
+        """Return the share of the weights that is removed, in [0, 1]: the sparsity."""
         return 1.0 - self.kept(gates) / self.total
 
 

@@ -176,8 +176,8 @@ def _hidden(model: PreTrainedModel, anatomy: Anatomy) -> Group:
 def _vocabulary(model: PreTrainedModel, anatomy: Anatomy) -> Group:
     if anatomy.word_embedding is None:
         raise ValueError(
-            f"Expected a model with a vocabulary for structure 'vocabulary' but {type(model).__name__} reads no tokens; leave "
-            "the structure out."
+            f"Expected a model with a vocabulary for structure 'vocabulary' but {type(model).__name__} reads no tokens; "
+            "leave it out."
         )
     rows = Slot(anatomy.word_embedding, "weight", 0)
     return Group("vocabulary", "vocabulary", int(tensor_of(model, rows).shape[0]), (rows,), (rows,))
