@@ -176,7 +176,7 @@ def _hidden(model: PreTrainedModel, anatomy: Anatomy) -> Group:
 def _vocabulary(model: PreTrainedModel, anatomy: Anatomy) -> Group:
     if anatomy.word_embedding is None:
         raise ValueError(
-            f"Expected a model with a vocabulary for structure 'vocabulary' but {type(model).__name__} reads no tokens; "
+            f"Expected a model with a vocabulary for 'vocabulary' but {type(model).__name__} reads no tokens; "
             "leave it out."
         )
     rows = Slot(anatomy.word_embedding, "weight", 0)
