@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
+
+from lit_compress.callbacks.transform import TransformCallback
+from lit_compress.modules.progress import progress_of
 
 
 class BestAndLast(ModelCheckpoint):
@@ -17,13 +22,15 @@ class BestAndLast(ModelCheckpoint):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the best checkpoint where the metric has improved, and the last one."""
-        super().on_validation_end(trainer, pl_module)
+        if _settled(trainer, pl_module):
+            super().on_validation_end(trainer, pl_module)
         if not self._should_save_on_train_epoch_end(trainer):
             self._keep_last(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Do the same where checkpoints belong to the end of the training epoch."""
-        super().on_train_epoch_end(trainer, pl_module)
+        if _settled(trainer, pl_module):
+            super().on_train_epoch_end(trainer, pl_module)
         if self._should_save_on_train_epoch_end(trainer):
             self._keep_last(trainer)
 
@@ -45,3 +52,15 @@ class BestAndLast(ModelCheckpoint):
                 f"{type(exception).__name__} at step {trainer.global_step}, saved in {self.last_model_path}; "
                 "--ckpt_path last goes on from there."
             )
+
+
+def _settled(trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
+    """Return whether everything that changes the structure of the model has reached its aim."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    moving = [callback for callback in callbacks if isinstance(callback, TransformCallback)]
+    if not moving:
+        return True
+    progress = progress_of(trainer, pl_module, 0)
+    # Structures move at the start of a step: what is there now was decided when the last one began.
+    progress = replace(progress, step=max(0, progress.step - 1))
+    return all(callback.settled(progress) for callback in moving)

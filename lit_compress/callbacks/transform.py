@@ -48,6 +48,16 @@ class TransformCallback(pl.Callback, ABC):
         """Return the optimizer over what the transform added, ``None`` where that is nothing to learn."""
         return None
 
+    def settled(self, progress: Progress) -> bool:
+        """Return whether the model has the size that it is to end with, so that a checkpoint may be the best.
+
+        Before that it is better because it is larger.
+
+        Args:
+            progress: Where the fit stood when its last step began.
+        """
+        return True
+
     def figures(self, model: nn.Module) -> dict[str, float]:
         """Return what to log, such as ``compress/sparsity``."""
         return {}
