@@ -10,6 +10,7 @@ import yaml
 
 from lit_compress.benchmark.metrics import checkpoint_metrics
 from lit_compress.benchmark.results import FILE_NAME
+from lit_compress.extras import require
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Section, Workspace
@@ -26,21 +27,6 @@ _COSTS = {
     "gpu/peak_mb": "VRAM, MB",
 }
 _STEP = "trainer/global_step"
-
-
-def require_workspaces() -> None:
-    """Refuse a dashboard where wandb-workspaces is missing.
-
-    Raises:
-        ImportError: Names the command that installs it.
-    """
-    try:
-        import wandb_workspaces  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "Expected wandb-workspaces for the W&B dashboard but it is not installed; run "
-            'pip install "lit-compress[wandb-dashboard]".'
-        ) from error
 
 
 def build_workspace(target: str, rows: Sequence[Row], objectives: Sequence[str]) -> Workspace:
@@ -64,7 +50,7 @@ def build_workspace(target: str, rows: Sequence[Row], objectives: Sequence[str])
             f"Expected --wandb-workspace ENTITY/PROJECT but got {target!r}; the entity is your W&B user or team, the "
             "project is trainer.logger.init_args.project (lit-compress in the overlay)."
         )
-    require_workspaces()
+    require("wandb-dashboard", "the W&B dashboard", "wandb_workspaces")
     from wandb_workspaces import workspaces as ws
 
     keys = figure_keys(rows)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_compress.benchmark.runtimes import RUNTIMES
+from lit_compress.extras import require
 from lit_compress.report.columns import label, name_of
 from lit_compress.report.groups import Group, distinct
 from lit_compress.report.labels import place_labels
@@ -22,18 +23,8 @@ _NAMED = 12
 
 
 def require_matplotlib() -> None:
-    """Refuse plots where matplotlib is missing.
-
-    Raises:
-        ImportError: Names the command that installs it.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "Expected matplotlib for the plots of the report but it is not installed; run "
-            'pip install "lit-compress[report]".'
-        ) from error
+    """Refuse plots where matplotlib is missing, with the line that installs it."""
+    require("report", "the plots of the report", "matplotlib")
 
 
 def draw_plots(groups: Sequence[Group], folder: Path) -> list[Path]:

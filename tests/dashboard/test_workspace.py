@@ -1,7 +1,7 @@
 """The dashboard as built and as it would be sent, without a key or the network."""
 
-import builtins
 import json
+import sys
 
 import pytest
 import wandb
@@ -177,14 +177,7 @@ def test_refuses_a_target_that_is_no_project(target):
 
 
 def test_refuses_without_the_extra(monkeypatch):
-    real = builtins.__import__
-
-    def missing(name, *args, **kwargs):
-        if name.startswith("wandb_workspaces"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
+    monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
     with pytest.raises(ImportError, match=r'run pip install "lit-compress\[wandb-dashboard\]"'):
         built()
 

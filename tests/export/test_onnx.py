@@ -1,5 +1,6 @@
 import copy
 import logging
+import sys
 
 import numpy as np
 import onnx
@@ -8,7 +9,6 @@ import torch
 from onnx import numpy_helper
 from transformers import XLNetConfig, XLNetForSequenceClassification
 
-from lit_compress.benchmark.runtimes import onnx as onnx_runtime
 from lit_compress.benchmark.runtimes.onnx import OnnxSession
 from lit_compress.export import fused_attention
 from lit_compress.export import onnx as onnx_export
@@ -130,7 +130,8 @@ def test_refuses_a_model_that_no_single_file_holds(tmp_path, monkeypatch):
 
 
 def test_refuses_to_export_without_the_libraries(tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_runtime, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     for call in (
         lambda: export_onnx(tiny_bert(layers=1), tmp_path / "a.onnx"),
         lambda: quantize_onnx(tmp_path / "a.onnx", tmp_path / "b.onnx", tiny_bert(layers=1)),

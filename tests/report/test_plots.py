@@ -1,6 +1,6 @@
-import builtins
 import random
 import struct
+import sys
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -94,13 +94,6 @@ def test_names_cover_neither_each_other_nor_points_nor_lines():
 
 
 def test_refuses_plots_without_matplotlib(monkeypatch, tmp_path):
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r'pip install "lit-compress\[report\]"'):
         draw_plots(group_rows(rows()), tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,22 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lit_compress.benchmark.runtimes.base import Batch, Runtime, Session
+from lit_compress.extras import require
 
 _FILE = "model.onnx"
 
 
 def check_onnx() -> None:
-    """Refuse where the libraries for ONNX are missing.
-
-    Raises:
-        ImportError: ``onnx`` or ``onnxruntime`` is not installed.
-    """
-    missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
-    if missing:
-        raise ImportError(
-            f"Expected {' and '.join(missing)} for an ONNX runtime but got no such package; "
-            'run pip install "lit-compress[onnx]".'
-        )
+    """Refuse where the libraries for ONNX are missing, with the line that installs them."""
+    require("onnx", "an ONNX runtime", "onnx", "onnxruntime")
 
 
 class OnnxSession(Session):
