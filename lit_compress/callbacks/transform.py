@@ -62,6 +62,10 @@ class TransformCallback(pl.Callback, ABC):
         """Return what to log, such as ``compress/sparsity``."""
         return {}
 
+    def facts(self, model: nn.Module) -> dict[str, Any]:
+        """Return what the manifest and the model card are to tell, such as ``speedup``; called at the end of fit."""
+        return {}
+
     # -- structure -----------------------------------------------------------------------------------
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

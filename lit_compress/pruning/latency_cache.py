@@ -1,0 +1,150 @@
+"""Tables of latencies on disk: measured once for a machine, a library and a shape of model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as distributed
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from transformers import PreTrainedModel
+
+from lit_compress.benchmark.environment import cpu_flags, cpu_name, gpu_name, library_version
+from lit_compress.models.anatomy import dissect
+from lit_compress.pruning.latency import Curve, LatencyTable, parts_of, pattern
+from lit_compress.pruning.latency_measure import Figures, measure_figures
+
+# Raise it when tables are measured in another way.
+_FORMAT = 1
+
+
+def measured_or_cached(
+    model: PreTrainedModel, varied: bool, device: str, batch: int, length: int, threads: int
+) -> LatencyTable:
+    """Return a table from the cache, else measure it and keep it; see ``LatencyTable.of``.
+
+    Of several processes of a run the first one measures, and all get its table.
+
+    Raises:
+        ValueError: The device, the batch or the threads cannot be measured with.
+    """
+    if device not in ("cpu", "cuda") or batch < 1 or threads < 1:
+        raise ValueError(
+            f"Expected target.device cpu or cuda and a batch of 1 or more but got device={device!r}, batch={batch}, "
+            f"threads={threads}."
+        )
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("Expected a CUDA device for target.device=cuda but torch finds none; set cpu.")
+    found: list[Any] = [None]
+    together = distributed.is_available() and distributed.is_initialized()
+    if not together or distributed.get_rank() == 0:
+        found[0] = _get(model, varied, device, batch, length, threads)
+    if together:
+        distributed.broadcast_object_list(found)
+    figures = read_figures(found[0])
+    return LatencyTable(figures.curves, figures.layer, figures.constant, model, figures.hidden)
+
+
+def _get(
+    model: PreTrainedModel, varied: bool, device: str, batch: int, length: int, threads: int
+) -> dict[str, Any]:
+    key = table_key(model, varied, device, batch, length, threads)
+    path = table_path(key)
+    cached = _read(path, key)
+    if cached is not None:
+        return cached
+    rank_zero_info(f"Latency table: measuring batch {batch} of length {length} on {device}, once; {path}")
+    figures = write_figures(measure_figures(model, varied, device, batch, length, threads))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps({"key": key, **figures}, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return figures
+
+
+def table_key(
+    model: PreTrainedModel, varied: bool, device: str, batch: int, length: int, threads: int
+) -> dict[str, Any]:
+    """Return everything on which a table depends, as plain JSON data."""
+    anatomy, parts = dissect(model), parts_of(model)
+    return {
+        "format": _FORMAT,
+        "processor": gpu_name() if device == "cuda" else cpu_name(),
+        "flags": [] if device == "cuda" else cpu_flags(),
+        "threads": threads,
+        **{name: library_version(name) for name in ("torch", "transformers")},
+        "dtype": str(model.dtype),
+        "model": type(model).__name__,
+        "hidden": anatomy.stream.size,
+        "hidden_varied": varied,
+        "vocabulary": getattr(model.config, "vocab_size", None),
+        "parts": [[part.kind, part.units] for part in parts],
+        "blocks": [pattern(block.path) for block in anatomy.blocks],
+        "batch": batch,
+        "length": length,
+    }
+
+
+def table_path(key: Mapping[str, Any]) -> Path:
+    """Return the file of a table: below ``XDG_CACHE_HOME``, else ``~/.cache``."""
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    return root / "lit_compress" / "latency" / f"{digest}.json"
+
+
+def _read(path: Path, key: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what a file holds; ``None``, with a warning, where it is damaged or of something else."""
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["key"] != key:
+            raise ValueError("it is of another machine, library or model")
+        read_figures(found)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        rank_zero_warn(f"Latency table: {path} cannot be used ({error}) and is measured again.")
+        return None
+    return found
+
+
+def write_figures(figures: Figures) -> dict[str, Any]:
+    """Return the figures of a table as plain JSON data."""
+    return json.loads(json.dumps(asdict(figures)))
+
+
+def read_figures(found: Mapping[str, Any]) -> Figures:
+    """Return the figures of a table from plain JSON data.
+
+    Raises:
+        ValueError: A number is none, is negative, or falls where there are more units.
+        KeyError: Something is missing.
+    """
+    curves = {name: _curve(name, curve) for name, curve in found["curves"].items()}
+    if any(curve.units[0] != 0 or curve.values[0] != 0 for curve in curves.values()):
+        raise ValueError("Expected curves that begin with 0 ms at 0 units; measure the table again.")
+    layer = {name: _number(name, value) for name, value in found["layer"].items()}
+    constant = _number("constant", found["constant"])
+    hidden = found["hidden"]
+    factors = None if hidden is None else {name: _curve(name, curve) for name, curve in hidden.items()}
+    return Figures(curves, layer, constant, factors)
+
+
+def _curve(name: str, found: Mapping[str, Any]) -> Curve:
+    values = tuple(_number(name, value) for value in found["values"])
+    if list(values) != sorted(values):
+        raise ValueError(f"Expected {name} not to fall with more units; measure the table again.")
+    return Curve(tuple(_number(name, units) for units in found["units"]), values)
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise ValueError(
+            f"Expected {name} to hold numbers from 0 but got {value!r}; measure the table again."
+        )
+    return float(value)

@@ -1,0 +1,330 @@
+"""Measuring a table of latencies: copies of the model with units cut out, timed in turns."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lit_compress.benchmark.devices import open_device
+from lit_compress.models.anatomy import dissect, family_of
+from lit_compress.pruning.bake import bake
+from lit_compress.pruning.cutting import cut_units
+from lit_compress.pruning.gates import Gate
+from lit_compress.pruning.latency import CONSTANT, LAYER, Curve, parts_of, pattern
+
+# Rounds that count: no more than this many, and no further one begins when the seconds are spent.
+_ROUNDS, _LEAST_ROUNDS, _SECONDS = 40, 5, 40.0
+# A pass that takes longer than this is not bound by reading weights, and copies need not have all blocks.
+_LONG_PASS, _DEPTH = 0.2, 2
+# Widths of feed-forward networks and hidden sizes to measure at, as shares.
+_NEURONS = (1 / 32, 1 / 16, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1)
+_HIDDEN = (1 / 4, 1 / 2, 3 / 4, 1)
+_NEURON_STEP, _MOST_HEADS = 16, 16
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A size to measure: every part of a kind has the same number of units, and parts of other kinds have none.
+
+    Args:
+        kind: The kind that has units; ``None`` where no part has any.
+        units: How many.
+        hidden: Hidden dimensions.
+        short: Pattern of the list of blocks of which only one block stays; ``None`` where all stay.
+    """
+
+    hidden: int
+    kind: str | None = None
+    units: int = 0
+    short: str | None = None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a table is made of; see ``LatencyTable``.
+
+    Args:
+        curves: Milliseconds of one part by its kind.
+        layer: Milliseconds of one block by its pattern.
+        constant: Milliseconds of everything outside the blocks.
+        hidden: Factors over the hidden size.
+    """
+
+    curves: dict[str, Curve]
+    layer: dict[str, float]
+    constant: float
+    hidden: dict[str, Curve] | None = field(default=None)
+
+
+def measure_figures(
+    model: PreTrainedModel, varied: bool, device: str, batch: int, length: int, threads: int
+) -> Figures:
+    """Measure a model part by part.
+
+    Copies are cut with the library's own ``cut_units``, run in turns, in another random order each round, and the
+    median of the rounds counts; with one thread in processor time, as in the benchmark. A curve is then made
+    monotone (isotonic regression), because a larger part is not faster, and all curves are scaled alike so that the
+    whole is what the full model takes.
+
+    Args:
+        model: The model; not changed.
+        varied: Whether to vary the hidden size too.
+        device: ``cpu`` or ``cuda``.
+        batch: Texts at once.
+        length: Tokens per text.
+        threads: CPU threads.
+    """
+    base = plain_copy(model).to(torch.device(device))  # type: ignore[arg-type]
+    inputs = make_inputs(base, batch, length)
+    with _quiet(threads):
+        clock = open_device(device, threads)
+        run_once(base, inputs)
+        long = clock.time(partial(run_once, base, inputs)).seconds > _LONG_PASS
+        shallow = _shallow(base) if long else base
+        variants = _variants(shallow, varied)
+        calls = {None: partial(run_once, base, inputs)} | {
+            variant: partial(run_once, _cut(shallow, variant), inputs) for variant in variants
+        }
+        times = time_in_turns(calls, lambda call: clock.time(call).seconds, "Measuring latencies")
+    ms = {variant: 1000.0 * float(np.median(values)) for variant, values in times.items()}
+    return _figures(base, shallow, ms, varied)
+
+
+def plain_copy(model: nn.Module) -> PreTrainedModel:
+    """Return a copy in eval mode without gates and masks, at full size, with the fast attention kernel."""
+    for module in model.modules():
+        if isinstance(module, Gate):
+            module.drawn = None  # of a forward pass that is over; its graph cannot be copied
+    plain: Any = copy.deepcopy(model).eval()
+    bake(plain)
+    try:
+        plain.set_attn_implementation("sdpa")
+    except (ValueError, ImportError):
+        plain.set_attn_implementation("eager")
+    return plain
+
+
+def make_inputs(model: PreTrainedModel, batch: int, length: int) -> dict[str, Tensor]:
+    """Return inputs of a size: token ids without padding, or images, or audio features.
+
+    Raises:
+        ValueError: The model reads no texts of this length, or something else.
+    """
+    config, name, device = model.config, model.main_input_name, model.device
+    generator = torch.Generator().manual_seed(0)
+    if name == "input_ids":
+        most = getattr(config, "max_position_embeddings", None)
+        if most is not None and not 0 < length <= most:
+            raise ValueError(
+                f"Expected target.length from 1 to {most}, what the model can read, but got {length}."
+            )
+        ids = torch.randint(config.vocab_size, (batch, length), generator=generator)
+        return {"input_ids": ids.to(device), "attention_mask": torch.ones_like(ids).to(device)}
+    if name == "pixel_values":
+        shape = (batch, config.num_channels, config.image_size, config.image_size)
+        return {name: torch.randn(shape, generator=generator).to(device, model.dtype)}
+    if name == "input_features":
+        audio = (batch, config.num_mel_bins, 2 * config.max_source_positions)
+        ids = torch.ones((batch, min(length, config.max_target_positions)), dtype=torch.long, device=device)
+        features = torch.randn(audio, generator=generator).to(device, model.dtype)
+        return {name: features, "decoder_input_ids": ids}
+    raise ValueError(
+        f"Expected a model that reads texts, images or audio for target.speedup but {type(model).__name__} reads "
+        f"{name!r}; give target.sparsity."
+    )
+
+
+@torch.inference_mode()
+def run_once(model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
+    """Run a model once, as it is deployed: without gradients, without a cache of keys."""
+    model(**inputs)
+
+
+def time_in_turns(
+    calls: Mapping[Any, Callable[[], None]], clock: Callable[[Callable[[], None]], float], title: str
+) -> dict[Any, list[float]]:
+    """Time some calls round by round, each round in another random order, so that drift hits all alike.
+
+    Args:
+        calls: What to time.
+        clock: Returns the seconds of a call.
+        title: What the progress bar says.
+
+    Returns:
+        The seconds of each call, one per round; two rounds to warm up do not count.
+    """
+    times: dict[Any, list[float]] = {key: [] for key in calls}
+    turns, begun = random.Random(0), time.monotonic()
+    columns = (TextColumn(title), BarColumn(), TimeElapsedColumn())
+    # Without a thread of its own, which would take processor time from the figures.
+    with Progress(*columns, transient=True, auto_refresh=False) as bar:
+        task = bar.add_task("", total=1.0)
+        for number in range(-2, _ROUNDS):
+            spent = time.monotonic() - begun
+            if number >= _LEAST_ROUNDS and spent > _SECONDS:
+                break
+            bar.update(task, completed=max((number + 2) / (_ROUNDS + 2), min(0.99, spent / _SECONDS)))
+            bar.refresh()
+            for key in turns.sample(list(calls), len(calls)):
+                seconds = clock(calls[key])
+                if number >= 0:
+                    times[key].append(seconds)
+    return times
+
+
+@contextmanager
+def _quiet(threads: int) -> Iterator[None]:
+    """Compute with some threads, and without a collection of garbage in the middle of a figure."""
+    before, collecting = torch.get_num_threads(), gc.isenabled()
+    torch.set_num_threads(threads)
+    gc.disable()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        if collecting:
+            gc.enable()
+
+
+def _kinds(model: PreTrainedModel) -> dict[str, int]:
+    return {part.kind: part.units for part in parts_of(model)}
+
+
+def _shallow(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a copy with fewer blocks where all kinds of parts are still in it, else the model."""
+    small = _shared_copy(model)
+    for path in dissect(model).block_lists:
+        _keep_blocks(small, path, _DEPTH)
+    return small if _kinds(small) == _kinds(model) else model
+
+
+def _shared_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a copy of the modules with the same weights: those that are cut get new ones."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+
+
+def _keep_blocks(model: Any, path: str, depth: int) -> None:
+    blocks = model.get_submodule(path)
+    if len(blocks) > depth:
+        parent, _, name = path.rpartition(".")
+        setattr(model.get_submodule(parent), name, nn.ModuleList(list(blocks)[:depth]))
+        family_of(model).set_depth(model, path, depth)
+
+
+def _variants(model: PreTrainedModel, varied: bool) -> list[Variant]:
+    anatomy = dissect(model)
+    full = anatomy.stream.size
+    sizes = {full} | ({max(1, round(share * full)) for share in _HIDDEN} if varied else set())
+    found = []
+    for hidden in sorted(sizes):
+        found.append(Variant(hidden))
+        found += [Variant(hidden, short=f"{pattern(path)}.*") for path in anatomy.block_lists]
+        for kind, units in _kinds(model).items():
+            steps = _grid(kind, units)[1:] if hidden == full else [units]
+            found += [Variant(hidden, kind, count) for count in steps]
+    return found
+
+
+def _grid(kind: str, units: int) -> list[int]:
+    """Return the numbers of units to measure at, from 0 to all."""
+    if kind.rpartition("/")[0].endswith(".neuron"):
+        step = _NEURON_STEP if units >= 8 * _NEURON_STEP else 1
+        return sorted(
+            {0, units, *(min(units, step * max(1, round(share * units / step))) for share in _NEURONS)}
+        )
+    return sorted({round(units * i / _MOST_HEADS) for i in range(_MOST_HEADS + 1)})
+
+
+def _cut(model: PreTrainedModel, variant: Variant) -> PreTrainedModel:
+    small = _shared_copy(model)
+    for path in dissect(model).block_lists:
+        if f"{pattern(path)}.*" == variant.short:
+            _keep_blocks(small, path, 1)
+    units = {
+        part.inside: range(variant.units if part.kind == variant.kind else 0)
+        for part in parts_of(small)
+        if part.kind != variant.kind or part.units != variant.units
+    }
+    keep = {name: list(kept) for name, kept in units.items()}
+    if variant.hidden != dissect(model).stream.size:
+        keep["hidden"] = list(range(variant.hidden))
+    cut_units(small, keep)
+    return small
+
+
+def _figures(
+    base: PreTrainedModel, shallow: PreTrainedModel, ms: Mapping[Variant | None, float], varied: bool
+) -> Figures:
+    full = dissect(base).stream.size
+    sizes = sorted({variant.hidden for variant in ms if variant is not None})
+    found = {size: _at_hidden(shallow, ms, size) for size in sizes}
+    curves, layer, constant = found[full]
+    # What the parts take together is not quite what they take alone: the full model decides.
+    alone = sum(curves[part.kind].values[-1] for part in parts_of(base))
+    rest = constant + sum(layer[pattern(block.path)] for block in dissect(base).blocks)
+    scale = max((ms[None] - rest) / alone, 0.1) if alone else 1.0
+    scaled = {k: Curve(c.units, tuple(scale * value for value in c.values)) for k, c in curves.items()}
+    hidden = _factors(found, full) if varied else None
+    return Figures(scaled, layer, constant, hidden)
+
+
+_Parts = tuple[dict[str, Curve], dict[str, float], float]
+
+
+def _at_hidden(model: PreTrainedModel, ms: Mapping[Variant | None, float], hidden: int) -> _Parts:
+    """Return curves of parts, milliseconds of blocks, and the constant, at one hidden size."""
+    parts, blocks = parts_of(model), dissect(model).blocks
+    empty = ms[Variant(hidden)]
+    curves = {}
+    for kind in _kinds(model):
+        count = sum(part.kind == kind for part in parts)
+        steps = sorted(v.units for v in ms if v is not None and v.hidden == hidden and v.kind == kind)
+        took = [max(0.0, ms[Variant(hidden, kind, units)] - empty) / count for units in steps]
+        curves[kind] = Curve((0, *steps), (0.0, *_monotone(took)))
+    layer = {}
+    for name in dict.fromkeys(pattern(block.path) for block in blocks):
+        short, count = Variant(hidden, short=name), sum(pattern(block.path) == name for block in blocks)
+        # One block alone cannot be dropped: what it costs is part of the constant.
+        layer[name] = max(0.0, empty - ms[short]) / (count - 1) if count > 1 and short in ms else 0.0
+    own = sum(layer[pattern(block.path)] for block in blocks)
+    return curves, layer, max(0.0, empty - own)
+
+
+def _factors(found: Mapping[int, _Parts], full: int) -> dict[str, Curve]:
+    """Return how much of each part is left at smaller hidden sizes."""
+
+    def figures(parts: _Parts) -> dict[str, float]:
+        curves, layer, constant = parts
+        whole = {kind: curve.values[-1] for kind, curve in curves.items()}
+        return {**whole, CONSTANT: constant, LAYER: sum(layer.values())}
+
+    sizes, at = sorted(found), {size: figures(parts) for size, parts in found.items()}
+    return {
+        name: Curve(tuple(sizes), tuple(_monotone([at[s][name] / (at[full][name] or 1.0) for s in sizes])))
+        for name in at[full]
+    }
+
+
+def _monotone(values: Sequence[float]) -> list[float]:
+    """Return the nearest values, by least squares, that do not fall (pool adjacent violators)."""
+    pools: list[tuple[float, int]] = []
+    for value in values:
+        pools.append((value, 1))
+        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
+            (one, n), (other, m) = pools[-2], pools[-1]
+            pools[-2:] = [((one * n + other * m) / (n + m), n + m)]
+    return [value for value, count in pools for _ in range(count)]
