@@ -17,7 +17,7 @@ from torch import nn
 #: Where each transform is, by the name under which it is stored. Imported when it is needed.
 TRANSFORMS: dict[str, str] = {
     "fixed_gates": "lit_compress.pruning.fixed_gates:apply_fixed_gates",
-    "shape": "lit_compress.pruning.shrink:apply_shape",
+    "shape": "lit_compress.pruning.shape:apply_shape",
 }
 _ATTRIBUTE = "_lit_compress_transforms"
 
@@ -65,6 +65,20 @@ def forget(model: nn.Module, name: str) -> None:
     """Remove a transform from what the model remembers: its structure is not there any more."""
     left = [entry for entry in getattr(model, _ATTRIBUTE, []) if entry[0] != name]
     setattr(model, _ATTRIBUTE, left)
+
+
+def rewrite(model: nn.Module, name: str, arguments: dict[str, Any] | None) -> None:
+    """Change what is remembered of a transform, in its place, after the structure was changed further.
+
+    Args:
+        model: The model, whose structure has been changed.
+        name: Name in ``TRANSFORMS``.
+        arguments: What makes the present structure of a full model; ``None`` where nothing of it is left.
+    """
+    done = getattr(model, _ATTRIBUTE, [])
+    entries = [] if arguments is None else [[name, json.loads(json.dumps(arguments))]]
+    place = next((index for index, entry in enumerate(done) if entry[0] == name), len(done))
+    setattr(model, _ATTRIBUTE, [*done[:place], *entries, *done[place + 1 :]])
 
 
 def restore(model: nn.Module, transforms: Sequence[Sequence[Any]]) -> None:

@@ -22,8 +22,19 @@ def fold(model: nn.Module, kind: type[nn.Module] | tuple[type[nn.Module], ...]) 
     """
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
+            _take_own_class(module)
             for tensor in list(module.parametrizations):  # type: ignore[arg-type]
                 _fold_tensor(module, str(tensor), kind)
+
+
+def _take_own_class(module: nn.Module) -> None:
+    """Give a module a copy of the class that torch made for it.
+
+    Deep copies share that class, and torch removes the tensor from the class: the original would lose it too.
+    """
+    made = type(module)
+    members = {name: value for name, value in vars(made).items() if name not in ("__dict__", "__weakref__")}
+    module.__class__ = type(made.__name__, made.__bases__, members)
 
 
 def _fold_tensor(module: nn.Module, tensor: str, kind: type[nn.Module] | tuple[type[nn.Module], ...]) -> None:

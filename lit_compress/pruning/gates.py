@@ -53,12 +53,16 @@ class Gate(nn.Module, ABC):
         return (self.decided() != 0).float()
 
     def current(self) -> Tensor:
-        """Return the gates of this forward pass."""
-        return self.values() if self.drawn is None else self.drawn
+        """Return the gates of this forward pass, those of evaluation where there is none."""
+        return self.decided() if self.drawn is None else self.drawn
 
     def forward(self) -> Tensor:
         """Return the gates of this forward pass."""
         return self.current()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what was drawn: it belongs to a graph, which deep copies refuse."""
+        return {**vars(self), "drawn": None}
 
 
 class FixedGate(Gate):
@@ -73,10 +77,20 @@ class FixedGate(Gate):
     def __init__(self, units: int) -> None:
         super().__init__(units)
         self.register_buffer("open", torch.ones(units))
+        #: Leaf ``(units,)`` that gets the gradient with respect to the gates; in a tuple, so that it is no
+        #: parameter of the model.
+        self.listener: tuple[Tensor] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to the fit: a copy of the model does not learn scores."""
+        return {**super().__getstate__(), "listener": None}
 
     def values(self) -> Tensor:
         """Return the gates; see ``Gate.values``."""
-        return self.open
+        if self.listener is None:
+            return self.open
+        # Nothing is added, but the gradient reaches the leaf.
+        return self.open + (self.listener[0] - self.listener[0].detach()).to(self.open.dtype)
 
     def decided(self) -> Tensor:
         """Return the gates; see ``Gate.decided``."""

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lit_compress.models.anatomy import Anatomy, Attention, Axis, Block, dissect
+from lit_compress.models.anatomy import Anatomy, Attention, Axis, Block, FeedForward, dissect
 from lit_compress.models.anatomy.family import projection_axes
 
 #: What can be cut out, from fine to coarse.
@@ -117,15 +117,18 @@ def _block_groups(model: nn.Module, block: Block, layer: int) -> list[Group]:
         whole += list(groups[-1].cut)
     if block.feed_forward is not None:
         part = block.feed_forward
-        inside = tuple(slot for path in part.inputs for slot in _outputs(model, path, 0, 1))
-        outside = _inputs(model, part.output)
-        neurons = Group(
-            f"{part.module}.neuron", "neuron", part.neurons, (outside,), (*inside, outside), layer
-        )
+        neurons = neuron_group(model, part, layer)
         groups += [neurons, _whole(model, part.module, "feed_forward", part.output, neurons.cut, layer)]
         whole += list(groups[-1].cut)
     # A layer is skipped by a hook, because its norms go with it: there is no tensor to multiply.
     return [*groups, Group(f"{block.path}.layer", "layer", 1, (), tuple(whole), layer)]
+
+
+def neuron_group(model: nn.Module, part: FeedForward, layer: int | None) -> Group:
+    """Return the neurons of a feed-forward network, or of what is built like one, such as a head with two layers."""
+    inside = tuple(slot for path in part.inputs for slot in _outputs(model, path, 0, 1))
+    outside = _inputs(model, part.output)
+    return Group(f"{part.module}.neuron", "neuron", part.neurons, (outside,), (*inside, outside), layer)
 
 
 def _heads(model: nn.Module, attention: Attention, layer: int) -> Group:
