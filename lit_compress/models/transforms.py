@@ -17,8 +17,13 @@ from torch import nn
 #: Where each transform is, by the name under which it is stored. Imported when it is needed.
 TRANSFORMS: dict[str, str] = {
     "fixed_gates": "lit_compress.pruning.fixed_gates:apply_fixed_gates",
+    "weight_masks": "lit_compress.pruning.masks:apply_weight_masks",
+    "hard_concrete_gates": "lit_compress.pruning.hard_concrete_gates:apply_hard_concrete_gates",
+    "low_rank": "lit_compress.pruning.low_rank:apply_low_rank",
     "shape": "lit_compress.pruning.shape:apply_shape",
 }
+#: Those that a finished model may have: they shape ordinary weights, and model folders record them.
+SHAPES = ("shape", "low_rank")
 _ATTRIBUTE = "_lit_compress_transforms"
 
 
@@ -57,8 +62,8 @@ def record(model: nn.Module, name: str, arguments: dict[str, Any]) -> bool:
 
 def _may_repeat(same: Sequence[dict[str, Any]], arguments: dict[str, Any]) -> bool:
     """The same transform may be there twice for different parts, which ``structures`` or ``part`` names."""
-    part = arguments.get("part")
-    return part is not None and all(old.get("part") != part for old in same)
+    part = arguments.get("part", arguments.get("structures"))
+    return part is not None and all(old.get("part", old.get("structures")) != part for old in same)
 
 
 def forget(model: nn.Module, name: str) -> None:
