@@ -45,6 +45,8 @@ def cut_units(model: PreTrainedModel, units: Mapping[str, Sequence[int]]) -> Non
             empty(model, part)
         elif isinstance(part, Attention):
             family.resize_attention(model.get_submodule(part.module), len(kept))
+        else:
+            family.resize_feed_forward(model.get_submodule(part.module), len(kept))
 
 
 def _check(name: str, kept: Sequence[int], groups: Mapping[str, Group]) -> None:
@@ -106,5 +108,7 @@ def set_sizes(module: Any) -> None:
         module.nx, module.nf = module.weight.shape
     elif isinstance(module, nn.Embedding):
         module.num_embeddings, module.embedding_dim = module.weight.shape
+    elif isinstance(module, (nn.Conv1d, nn.Conv2d)):
+        module.out_channels, module.in_channels = module.weight.shape[:2]
     elif isinstance(module, nn.LayerNorm):
         module.normalized_shape = tuple(module.weight.shape)

@@ -20,11 +20,12 @@ def fold(model: nn.Module, kind: type[nn.Module] | tuple[type[nn.Module], ...]) 
             its ordinary name and, for an optimizer, the same object.
         kind: Types to fold.
     """
+    folded: set[int] = set()
     for module in list(model.modules()):
         if parametrize.is_parametrized(module):
             _take_own_class(module)
             for tensor in list(module.parametrizations):  # type: ignore[arg-type]
-                _fold_tensor(module, str(tensor), kind)
+                _fold_tensor(module, str(tensor), kind, folded)
 
 
 def _take_own_class(module: nn.Module) -> None:
@@ -37,17 +38,22 @@ def _take_own_class(module: nn.Module) -> None:
     module.__class__ = type(made.__name__, made.__bases__, members)
 
 
-def _fold_tensor(module: nn.Module, tensor: str, kind: type[nn.Module] | tuple[type[nn.Module], ...]) -> None:
+def _fold_tensor(
+    module: nn.Module, tensor: str, kind: type[nn.Module] | tuple[type[nn.Module], ...], folded: set[int]
+) -> None:
     chain: Any = module.parametrizations[tensor]  # type: ignore[index]
     ours = [index for index, step in enumerate(chain) if isinstance(step, kind)]
     if not ours:
         return
+    # A tied tensor has the same parametrizations in both places, and changes once.
+    first = id(chain.original) not in folded
+    folded.add(id(chain.original))
     if len(ours) == len(chain):
-        parametrize.remove_parametrizations(module, tensor, leave_parametrized=True)
+        parametrize.remove_parametrizations(module, tensor, leave_parametrized=first)
         return
     with torch.no_grad():
         value = chain.original
-        for index in ours:
+        for index in ours if first else []:
             value = chain[index](value)
         chain.original.copy_(value)
     for index in reversed(ours):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
 from lit_compress.models.anatomy import Anatomy, Attention, Axis, Block, FeedForward, dissect
@@ -93,10 +94,10 @@ def find_groups(model: PreTrainedModel, structures: Sequence[str], strict: bool 
     groups = [
         group
         for index, block in enumerate(anatomy.blocks)
-        for group in _block_groups(model, block, index)
+        for group in _block_groups(model, block, index, anatomy.block_lists)
         if group.structure in structures
     ]
-    if "hidden" in structures:
+    if "hidden" in structures and (strict or not anatomy.stream.unknown):
         groups.append(_hidden(model, anatomy))
     if "vocabulary" in structures:
         groups.append(_vocabulary(model, anatomy))
@@ -109,7 +110,7 @@ def find_groups(model: PreTrainedModel, structures: Sequence[str], strict: bool 
     return groups
 
 
-def _block_groups(model: nn.Module, block: Block, layer: int) -> list[Group]:
+def _block_groups(model: nn.Module, block: Block, layer: int, lists: Sequence[str]) -> list[Group]:
     groups, whole = [], []
     for attention in block.attentions:
         heads = _heads(model, attention, layer)
@@ -120,6 +121,8 @@ def _block_groups(model: nn.Module, block: Block, layer: int) -> list[Group]:
         neurons = neuron_group(model, part, layer)
         groups += [neurons, _whole(model, part.module, "feed_forward", part.output, neurons.cut, layer)]
         whole += list(groups[-1].cut)
+    if block.path.rpartition(".")[0] not in lists:
+        return groups
     # A layer is skipped by a hook, because its norms go with it: there is no tensor to multiply.
     return [*groups, Group(f"{block.path}.layer", "layer", 1, (), tuple(whole), layer)]
 
@@ -159,6 +162,11 @@ def _full(model: nn.Module, slot: Slot) -> Slot:
 
 def _hidden(model: PreTrainedModel, anatomy: Anatomy) -> Group:
     stream = anatomy.stream
+    if stream.unknown:
+        raise ValueError(
+            f"Expected a {type(model).__name__} whose hidden dimensions the adapter of {anatomy.family!r} knows but it "
+            f"also has {', '.join(stream.unknown[:3])}; leave the structure 'hidden' out."
+        )
     norms = tuple(slot for path in stream.norms for slot in _norm_slots(model, path))
     sources = tuple(_slot(axis) for axis in stream.sources)
     reads, writes = [], []
@@ -170,10 +178,25 @@ def _hidden(model: PreTrainedModel, anatomy: Anatomy) -> Group:
         if block.feed_forward is not None:
             reads += [_inputs(model, module) for module in block.feed_forward.inputs]
             writes += _outputs(model, block.feed_forward.output, 0, 1)
+    readers = tuple(_slot(axis) for axis in stream.readers)
     gated = norms if stream.post_norm else tuple(writes)
-    gated += () if stream.normed_sources else sources
-    every = (*sources, *norms, *reads, *writes, *(_slot(axis) for axis in stream.readers))
+    if not stream.normed_sources:
+        gated += (*sources, *_tied(model, readers, sources))
+    every = (*sources, *norms, *reads, *writes, *readers)
     return Group("hidden", "hidden", stream.size, gated, every)
+
+
+def _tied(model: nn.Module, readers: Sequence[Slot], sources: Sequence[Slot]) -> list[Slot]:
+    """Return the readers that share their tensor with a source: what multiplies it has to multiply both."""
+    shared = {id(_stored(model, slot)) for slot in sources}
+    return [slot for slot in readers if id(_stored(model, slot)) in shared]
+
+
+def _stored(model: nn.Module, slot: Slot) -> Tensor:
+    module: Any = model.get_submodule(slot.module)
+    if parametrize.is_parametrized(module, slot.tensor):
+        return module.parametrizations[slot.tensor].original
+    return getattr(module, slot.tensor)
 
 
 def _vocabulary(model: PreTrainedModel, anatomy: Anatomy) -> Group:

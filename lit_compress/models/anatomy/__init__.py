@@ -10,9 +10,15 @@ from __future__ import annotations
 
 from transformers import PreTrainedModel
 
+from lit_compress.models.anatomy.albert import Albert
 from lit_compress.models.anatomy.base import Anatomy, Attention, Axis, Block, FeedForward, Stream, Stretch
 from lit_compress.models.anatomy.bert import Bert
+from lit_compress.models.anatomy.distilbert import DistilBert
 from lit_compress.models.anatomy.family import Family, UniformShape
+from lit_compress.models.anatomy.gpt2 import GPT2
+from lit_compress.models.anatomy.llama import Llama
+from lit_compress.models.anatomy.vit import ViT
+from lit_compress.models.anatomy.whisper import Whisper
 
 __all__ = [
     "FAMILIES",
@@ -29,9 +35,16 @@ __all__ = [
     "family_of",
 ]
 
-_BERT = Bert()
 #: Adapters by ``model_type``.
-FAMILIES: dict[str, Family] = {"bert": _BERT, "roberta": _BERT, "xlm-roberta": _BERT, "electra": _BERT}
+FAMILIES: dict[str, Family] = {
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "electra"), Bert()),
+    "distilbert": DistilBert(),
+    "albert": Albert(),
+    **dict.fromkeys(("vit", "deit"), ViT()),
+    **dict.fromkeys(("llama", "qwen2", "qwen3", "mistral"), Llama()),
+    "gpt2": GPT2(),
+    "whisper": Whisper(),
+}
 
 
 def family_of(model: PreTrainedModel) -> Family:

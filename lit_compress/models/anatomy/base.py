@@ -108,6 +108,8 @@ class Stream:
         post_norm: Whether the stream itself is normalised after each part of a block, as in BERT. Then the
             scale of a dimension is that of the norms; else it is that of everything that writes into it.
         normed_sources: Whether a norm stands between the sources and the first block.
+        unknown: Paths of modules outside the blocks of which the adapter does not know whether they belong to the
+            stream; with any, hidden dimensions cannot be cut.
     """
 
     size: int
@@ -116,6 +118,7 @@ class Stream:
     readers: tuple[Axis, ...]
     post_norm: bool
     normed_sources: bool = False
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from lit_compress.models.anatomy.base import Anatomy, Attention, Axis, Block, FeedForward, Stream, Stretch
-from lit_compress.models.anatomy.family import Constant, Family, UniformShape, constant_of, replace
+from lit_compress.models.anatomy.configs import write_sizes
+from lit_compress.models.anatomy.family import (
+    Constant,
+    Family,
+    UniformShape,
+    constant_of,
+    count_positions,
+    replace,
+)
+from lit_compress.models.anatomy.heads import base_path, readers_of, sources_of, width_of
 
 
 class Bert(Family):
@@ -17,7 +26,7 @@ class Bert(Family):
     def dissect(self, model: PreTrainedModel) -> Anatomy:
         """Return the anatomy; see ``Family.dissect``."""
         names = dict(model.named_modules())
-        base = "" if model.base_model is model else f"{model.base_model_prefix}."
+        base = base_path(model)
         layers: Any = names[f"{base}encoder.layer"]
         blocks = tuple(_block(names, f"{base}encoder.layer.{index}") for index in range(len(layers)))
         return Anatomy(
@@ -39,23 +48,13 @@ class Bert(Family):
 
     def write_config(self, config: PreTrainedConfig, shape: UniformShape) -> None:
         """Write the shape; see ``Family.write_config``."""
-        heads = shape.heads or config.num_attention_heads
-        hidden = shape.hidden or config.hidden_size
-        width = config.hidden_size // config.num_attention_heads
-        if hidden != heads * width:
-            raise ValueError(
-                f"Expected hidden = heads x {width}, because the configuration of {config.model_type!r} has no width "
-                f"of a head of its own, but got hidden={hidden} and heads={heads}; set hidden={heads * width}, keep "
-                f"heads={config.num_attention_heads} and hidden={config.hidden_size}, or leave the uniform shape out."
-            )
-        config.num_attention_heads, config.hidden_size = heads, hidden
-        config.num_hidden_layers = shape.layers or config.num_hidden_layers
-        config.intermediate_size = shape.neurons or config.intermediate_size
+        write_sizes(config, shape)
 
     def empty_attention(self, model: PreTrainedModel, attention: Attention) -> None:
         """Replace the heads; the output projection behind them is in a module of its own."""
+        layer = getattr(model.get_submodule(attention.module), "layer_idx", None)
         replace(model, attention.output, constant_of(model, attention.output))
-        replace(model, attention.module, NoHeads())
+        replace(model, attention.module, NoHeads(layer))
 
     def empty_feed_forward(self, model: PreTrainedModel, feed_forward: FeedForward) -> None:
         """Replace the neurons; the output projection behind them is in a module of its own."""
@@ -64,10 +63,19 @@ class Bert(Family):
 
 
 class NoHeads(nn.Module):
-    """Attention without heads in front of an output projection that is a ``Constant``."""
+    """Attention without heads in front of an output projection that is a ``Constant``.
+
+    Args:
+        layer_idx: Number of the block in a cache of keys and values.
+    """
+
+    def __init__(self, layer_idx: int | None = None) -> None:
+        super().__init__()
+        self.layer_idx = layer_idx
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
         """Return the states, of which the constant reads only the shape."""
+        count_positions(hidden_states, self.layer_idx, **kwargs)
         return hidden_states, None
 
 
@@ -108,17 +116,21 @@ def _stream(model: PreTrainedModel, names: dict[str, Any], base: str, blocks: tu
         sources = (Axis(projection, "weight", 0), Axis(projection, "bias", 0))
     else:
         tables = ("word_embeddings", "position_embeddings", "token_type_embeddings")
-        sources = tuple(Axis(f"{base}embeddings.{table}", "weight", 1) for table in tables)
+        sources = sources_of(model, [f"{base}embeddings.{table}" for table in tables])
         norms.insert(0, f"{base}embeddings.LayerNorm")
     # RoBERTa's and ELECTRA's heads read the stream themselves, BERT's reads the pooler.
-    readers = [path for path in (f"{base}pooler.dense", "classifier.dense") if path in names]
-    if not readers and "classifier" in names:
-        readers = ["classifier"]
+    readers, unknown = readers_of(
+        model,
+        poolers=(f"{base}pooler.dense", "classifier.dense"),
+        classifiers=("classifier", "classifier.out_proj", "qa_outputs", "cls.seq_relationship"),
+    )
+    cross = tuple(path for path in names if path.endswith(".crossattention"))
     return Stream(
-        size=model.config.hidden_size,
+        size=width_of(model, norms[-1]),
         norms=tuple(norms),
         sources=sources,
-        readers=tuple(Axis(path, "weight", 1) for path in readers),
+        readers=readers,
         post_norm=True,
         normed_sources=projection not in names,
+        unknown=(*unknown, *cross),
     )

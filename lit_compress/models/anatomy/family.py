@@ -69,11 +69,14 @@ class Family(ABC):
                 if hasattr(module, "layer_idx"):
                     module.layer_idx = index
 
+    def resize_feed_forward(self, module: nn.Module, neurons: int) -> None:  # noqa: B027 - most have nothing to do
+        """Set the attributes of a feed-forward network whose projections were cut; most have none to set."""
+
     def empty_attention(self, model: PreTrainedModel, attention: Attention) -> None:
         """Replace an attention without heads; what is left is the bias of its output projection."""
-        replace(
-            model, attention.module, EmptyAttention(attention.output, constant_of(model, attention.output))
-        )
+        layer = getattr(model.get_submodule(attention.module), "layer_idx", None)
+        constant = constant_of(model, attention.output)
+        replace(model, attention.module, EmptyAttention(attention.output, constant, layer))
 
     def empty_feed_forward(self, model: PreTrainedModel, feed_forward: FeedForward) -> None:
         """Replace a feed-forward network without neurons; what is left is the bias of its output projection."""
@@ -120,11 +123,50 @@ class EmptyFeedForward(nn.Module):
 
 
 class EmptyAttention(EmptyFeedForward):
-    """An attention without heads, with the signature that most families share."""
+    """An attention without heads, with the signature that most families share.
+
+    Args:
+        output: Path of its output projection, whose name the constant keeps.
+        constant: What is left of it.
+        layer_idx: Number of the block in a cache of keys and values.
+    """
+
+    def __init__(self, output: str, constant: Constant, layer_idx: int | None = None) -> None:
+        super().__init__(output, constant)
+        self.layer_idx = layer_idx
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:  # type: ignore[override]
         """Return the constant at every position, and no attention weights."""
+        count_positions(hidden_states, self.layer_idx, **kwargs)
         return super().forward(hidden_states), None
+
+
+def count_positions(
+    hidden_states: Tensor,
+    layer_idx: int | None,
+    past_key_values: Any = None,
+    key_value_states: Tensor | None = None,
+    encoder_hidden_states: Tensor | None = None,
+    **kwargs: Any,
+) -> None:
+    """Let a cache of keys and values know how far it is, in the name of an attention that has none.
+
+    Models ask their first layer for the number of positions in the cache, whatever is left of that layer.
+
+    Args:
+        hidden_states: ``(batch, length, hidden)``.
+        layer_idx: Number of the block in the cache.
+        past_key_values: The cache, if there is one.
+        key_value_states: What a cross attention reads; its length is not the number of positions.
+        encoder_hidden_states: The same, under its other name.
+        **kwargs: Further arguments of the attention.
+    """
+    if past_key_values is None or key_value_states is not None or encoder_hidden_states is not None:
+        return
+    cache = getattr(past_key_values, "self_attention_cache", past_key_values)
+    batch, length, _ = hidden_states.shape
+    nothing = hidden_states.new_zeros(batch, 1, length, 1)
+    cache.update(nothing, nothing, layer_idx)
 
 
 def constant_of(model: nn.Module, path: str) -> Constant:
