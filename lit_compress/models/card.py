@@ -29,8 +29,8 @@ def model_card(facts: Mapping[str, Any]) -> str:
 
     Args:
         facts: What the manifest holds: ``method``, ``recipe``, ``teacher``, ``task``, ``data``,
-            ``label_names``, ``epochs``, ``steps``, ``metrics`` (name → value), and ``result``, the row of
-            this model in ``results.jsonl``.
+            ``label_names``, ``epochs``, ``steps``, ``metrics`` (name → value), ``pruning`` (what is left of a
+            pruned model, and its speed-up), and ``result``, the row of this model in ``results.jsonl``.
 
     Returns:
         Markdown.
@@ -42,9 +42,10 @@ def model_card(facts: Mapping[str, Any]) -> str:
         f"A text classifier made with [lit-compress](https://pypi.org/project/lit-compress/) "
         f"{lit_compress.__version__}.",
         _table(("", "value"), [(name, _plain(facts[key])) for name, key in _FACTS if facts.get(key)]),
+        _pruning(facts.get("pruning") or {}),
         _metrics(facts.get("metrics") or {}),
         _result(facts.get("result") or {}),
-        _usage(),
+        _usage(bool(facts.get("ragged"))),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -93,6 +94,29 @@ def _metrics(metrics: Mapping[str, float]) -> str:
     return "## Metrics\n\n" + _table(("metric", "value"), rows) if rows else ""
 
 
+def _pruning(facts: Mapping[str, Any]) -> str:
+    """Show what pruning has left, and the achieved speed-up beside the asked one."""
+    lines: list[tuple[str, str]] = []
+    asked, zeros = facts.get("sparsity_asked"), facts.get("encoder_zeros")
+    if facts.get("encoder_sparsity") is not None:
+        text = f"{100 * facts['encoder_sparsity']:.1f} %"
+        text += f" ({100 * asked:.1f} % asked)" if asked is not None else ""
+        lines.append(("encoder weights removed", text))
+    if zeros:
+        lines.append(("of these still there as zeros, which makes nothing faster", f"{100 * zeros:.1f} %"))
+    for name in ("layers", "heads", "neurons"):
+        if facts.get(name):
+            kept, total = facts[name]
+            lines.append((f"{name} kept", f"{kept:,} of {total:,}"))
+    speedup = facts.get("speedup") or {}
+    if speedup:
+        place = f"{speedup['device'].upper()}, batch {speedup['batch']} × {speedup['length']} tokens"
+        spread = f"{speedup['low']:.2f}–{speedup['high']:.2f}"
+        text = f"{speedup['achieved']:.2f}× ({spread}), {speedup['asked']:.2f}× asked"
+        lines.append((f"speed-up after shrinking ({place})", text))
+    return "## Pruning\n\n" + _table(("", "value"), lines) if lines else ""
+
+
 def _result(row: Mapping[str, Any]) -> str:
     """Show the benchmark row: figures of this model, and ratios to its teacher with their spread."""
     if not row:
@@ -127,9 +151,16 @@ def _machine(row: Mapping[str, Any]) -> str:
     return f"Measured with {', '.join(known)}." if known else ""
 
 
-def _usage() -> str:
+def _usage(ragged: bool) -> str:
+    tokenizer = 'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")\n```'
+    if ragged:
+        return (
+            "## Use\n\nThe blocks of this model differ in size, which no configuration of transformers says; "
+            "`AutoModel` cannot load it. After `pip install lit-compress`:\n\n```python\nimport lit_compress\n"
+            'from transformers import AutoTokenizer\n\nmodel = lit_compress.load("path/to/this/folder")\n'
+            + tokenizer
+        )
     return (
         "## Use\n\n```python\nfrom transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
-        'model = AutoModelForSequenceClassification.from_pretrained("path/to/this/folder")\n'
-        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")\n```'
+        'model = AutoModelForSequenceClassification.from_pretrained("path/to/this/folder")\n' + tokenizer
     )

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import transformers
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from lit_compress.models.factory import load_config
 from lit_compress.models.loading import load_model, quiet
-from lit_compress.models.manifest import MANIFEST, build_manifest, read_manifest, write_manifest
+from lit_compress.models.manifest import MANIFEST, build_manifest, model_class, read_manifest, write_manifest
 from lit_compress.models.names import resolve_model
+from lit_compress.models.ragged import load_ragged, save_ragged
 
 
 def save_folder(
@@ -27,7 +27,8 @@ def save_folder(
 
     Args:
         path: The folder; a model folder that is already there is replaced.
-        model: The model; weights are written as safetensors in their present type.
+        model: The model; weights are written as safetensors in their present type. A model whose blocks differ in
+            size gets a folder that ``load`` reads and stock transformers refuses.
         tokenizer: Its tokenizer, if any.
         manifest: Facts about the run, see ``build_manifest``.
         card: Text of the model card, written as ``README.md``.
@@ -36,7 +37,8 @@ def save_folder(
         The folder.
 
     Raises:
-        ValueError: Something that is no model folder is in the place, or a fact is no JSON data.
+        ValueError: Something that is no model folder is in the place, a fact is no JSON data, or the model still
+            has gates or masks.
     """
     path = Path(path).absolute()
     check_place(path)
@@ -49,7 +51,10 @@ def save_folder(
     shutil.rmtree(old, ignore_errors=True)
     try:
         with quiet():
-            model.save_pretrained(temporary, safe_serialization=True)
+            if complete["transforms"]:
+                save_ragged(temporary, model)
+            else:
+                model.save_pretrained(temporary, safe_serialization=True)
             if tokenizer is not None:
                 tokenizer.save_pretrained(temporary)
         write_manifest(temporary, complete)
@@ -83,20 +88,10 @@ def load(path: str | Path) -> PreTrainedModel:
     source = resolve_model(str(path))
     manifest = read_manifest(source)
     config = load_config(source)
-    auto = AutoModelForSequenceClassification if manifest is None else _model_class(manifest, source)
+    if manifest is not None and manifest["transforms"]:
+        return load_ragged(Path(source), model_class(manifest, source), config, manifest["transforms"])
+    auto = AutoModelForSequenceClassification if manifest is None else model_class(manifest, source)
     return load_model(auto, source, config, "auto").eval()
-
-
-def _model_class(manifest: Mapping[str, Any], source: str) -> type[PreTrainedModel]:
-    name = manifest["base_class"]
-    found = getattr(transformers, name, None)
-    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
-        raise ValueError(
-            f"Expected a model class of transformers as base_class in {Path(source) / MANIFEST} but got "
-            f"{name!r}, which transformers {transformers.__version__} does not have; use the version that "
-            "wrote the folder."
-        )
-    return found
 
 
 def check_place(path: Path) -> None:

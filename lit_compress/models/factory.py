@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from lit_compress.models.loading import load_model, unreadable
+from lit_compress.models.manifest import model_class, read_manifest
 from lit_compress.models.names import resolve_model
+from lit_compress.models.ragged import NOTE, load_ragged
 
 
 def from_pretrained(
@@ -49,6 +52,16 @@ def from_pretrained(
         )
     set_labels(config, num_labels or config.num_labels, label_names, is_regression)
     weights = getattr(torch, dtype or "float32")
+    manifest = read_manifest(source)
+    if manifest is not None and manifest["transforms"]:
+        # Its shape is recorded in it, so that checkpoints and folders of this fit have it too.
+        base_class = model_class(manifest, source)
+        if not trained:
+            raise ValueError(
+                f"Expected a text classifier in {source} but got a {base_class.__name__} whose blocks differ in size, to "
+                "which no new head can be added; shrink after training with the head, or to one size (--neurons, …)."
+            )
+        return load_ragged(Path(source), base_class, config, manifest["transforms"], weights).train()
     return load_model(AutoModelForSequenceClassification, source, config, weights, not trained).train()
 
 
@@ -65,9 +78,11 @@ def load_config(source: str) -> PreTrainedConfig:
         ValueError: It cannot be read.
     """
     try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(unreadable(source, error)) from error
+    vars(config).pop(NOTE, None)  # about the folder, not about the model
+    return config
 
 
 def set_labels(

@@ -70,14 +70,32 @@ def load_model(
     if new_head:
         missing = [name for name in missing if _in_encoder(model, name)]
         unexpected = [name for name in unexpected if _BLOCK.search(name)]
+    refuse_misfit(type(model).__name__, source, mismatched, missing, unexpected)
+    return model
+
+
+def refuse_misfit(
+    model: str, source: str, mismatched: list[str], missing: list[str], unexpected: list[str]
+) -> None:
+    """Refuse weights that do not fit a model.
+
+    Args:
+        model: Class of the model, for the message.
+        source: Where the weights come from.
+        mismatched: Names, with both shapes, of weights of another shape.
+        missing: Names of weights that are not there.
+        unexpected: Names of weights that the model does not have.
+
+    Raises:
+        ValueError: Any of them is not empty.
+    """
     problems = {"of another shape": mismatched, "missing": missing, "not part of the model": unexpected}
     found = "; ".join(f"{len(names)} {what}: {_first(names)}" for what, names in problems.items() if names)
     if found:
         raise ValueError(
-            f"Expected weights for {type(model).__name__} in {source} but got {found}; "
+            f"Expected weights for {model} in {source} but got {found}; "
             "give the folder that save_pretrained wrote for this model, with its own config.json."
         )
-    return model
 
 
 def unreadable(source: str, error: Exception) -> str:

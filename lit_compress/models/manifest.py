@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import transformers
 from transformers import PreTrainedModel
 
 import lit_compress
+from lit_compress.models.transforms import SHAPES, TRANSFORMS, transforms_of
 
 MANIFEST = "lit_compress.json"
 SCHEMA = 1
@@ -21,21 +23,27 @@ def build_manifest(model: PreTrainedModel, facts: Mapping[str, Any]) -> dict[str
     Args:
         model: The model of the folder.
         facts: What the run knows, as plain JSON data: ``method``, ``recipe``, ``teacher``, ``task``,
-            ``label_names``, ``input_lengths`` (up to 200 token counts of real inputs), ``metrics``, …;
-            ``transforms`` is the list of ``[name, arguments]`` to replay before the weights are loaded.
+            ``label_names``, ``input_lengths`` (up to 200 token counts of real inputs), ``metrics``, ….
 
     Returns:
-        The manifest.
+        The manifest; ``transforms`` is the list of ``[name, arguments]`` to replay before weights are loaded.
 
     Raises:
-        ValueError: A fact is no plain JSON data.
+        ValueError: A fact is no plain JSON data, or something is left in the model that a folder cannot hold.
     """
+    structure = transforms_of(model)
+    passing = [name for name, _ in structure if name not in SHAPES]
+    if passing:
+        raise ValueError(
+            f"Expected a finished model to save but it still has {', '.join(dict.fromkeys(passing))}; shrink it first "
+            "with lit_compress.pruning.shrink.shrink(model)."
+        )
     manifest = {
         **facts,
         "schema": SCHEMA,
         "library": f"lit-compress {lit_compress.__version__}",
         "base_class": type(model).__name__,
-        "transforms": list(facts.get("transforms", [])),
+        "transforms": structure,
     }
     try:
         json.dumps(manifest, allow_nan=False)
@@ -82,10 +90,11 @@ def read_manifest(folder: str | Path) -> dict[str, Any] | None:
             f"{manifest.get('library')}, this is {lit_compress.__version__}); "
             "upgrade with pip install -U lit-compress."
         )
-    if names:
+    unknown = [name for name in names if name not in TRANSFORMS]
+    if unknown:
         raise ValueError(
             f"Expected transforms that lit-compress {lit_compress.__version__} knows in {path} but got "
-            f"{', '.join(map(repr, names))}; upgrade with pip install -U lit-compress."
+            f"{', '.join(map(repr, unknown))}; upgrade with pip install -U lit-compress."
         )
     if not isinstance(base, str):
         raise ValueError(
@@ -93,3 +102,24 @@ def read_manifest(folder: str | Path) -> dict[str, Any] | None:
             "save the model folder again."
         )
     return manifest
+
+
+def model_class(manifest: Mapping[str, Any], folder: str) -> type[PreTrainedModel]:
+    """Return the class that a manifest names.
+
+    Args:
+        manifest: The manifest.
+        folder: Its folder, for the message.
+
+    Raises:
+        ValueError: Transformers has no model class of that name.
+    """
+    name = manifest["base_class"]
+    found = getattr(transformers, name, None)
+    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+        raise ValueError(
+            f"Expected a model class of transformers as base_class in {Path(folder) / MANIFEST} but got "
+            f"{name!r}, which transformers {transformers.__version__} does not have; use the version that "
+            "wrote the folder."
+        )
+    return found

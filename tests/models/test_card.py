@@ -75,3 +75,50 @@ def test_long_label_lists_and_table_characters():
     text = model_card({"label_names": [f"label{i}" for i in range(50)], "task": "a|b"})
     assert "label19, … (50) |" in text and "label20" not in text
     assert "| Task | a\\|b |" in text
+
+
+PRUNING = {
+    "encoder_sparsity": 0.7512,
+    "encoder_zeros": 0.0,
+    "sparsity_asked": 0.75,
+    "layers": [6, 6],
+    "heads": [30, 72],
+    "neurons": [1234, 9216],
+}
+
+
+def test_what_pruning_left_stands_on_the_card():
+    text = model_card({**FACTS, "pruning": PRUNING})
+    for line in [
+        "## Pruning",
+        "| encoder weights removed | 75.1 % (75.0 % asked) |",
+        "| layers kept | 6 of 6 |",
+        "| heads kept | 30 of 72 |",
+        "| neurons kept | 1,234 of 9,216 |",
+    ]:
+        assert line in text.splitlines(), line
+    assert "zeros" not in text and "speed-up" not in text
+
+
+def test_the_achieved_speedup_stands_beside_the_asked_one():
+    speedup = {"asked": 3.0, "achieved": 2.913, "low": 2.8, "high": 3.04}
+    speedup |= {"device": "cpu", "batch": 1, "length": 64}
+    text = model_card({"pruning": {**PRUNING, "sparsity_asked": None, "speedup": speedup}})
+    line = "| speed-up after shrinking (CPU, batch 1 × 64 tokens) | 2.91× (2.80–3.04), 3.00× asked |"
+    assert line in text.splitlines()
+    assert "| encoder weights removed | 75.1 % |" in text.splitlines()
+
+
+def test_zeros_that_were_not_cut_out_are_no_speed():
+    text = model_card({"pruning": {"encoder_sparsity": 0.9, "encoder_zeros": 0.9}})
+    assert "| of these still there as zeros, which makes nothing faster | 90.0 % |" in text.splitlines()
+
+
+def test_a_model_that_was_not_pruned_has_no_such_section():
+    assert "## Pruning" not in model_card(FACTS)
+
+
+def test_a_ragged_folder_is_loaded_by_this_library():
+    card = model_card({"ragged": True})
+    assert 'lit_compress.load("path/to/this/folder")' in card
+    assert "AutoModelForSequenceClassification" not in card
