@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 # Every public class is imported so that recipes can name it without its path.
-from lit_compress import callbacks, data, models, modules, objectives
+from lit_compress import callbacks, data, models, modules, objectives, pruning
 from lit_compress.callbacks import Benchmark, ModelFolder
 from lit_compress.callbacks.checkpoint import BestAndLast
 from lit_compress.dashboard.login import has_key, offline_by_choice
@@ -268,7 +268,7 @@ def _go_offline_without_a_key(init: Namespace) -> None:
 
 
 def _class_names() -> list[str]:
-    packages = (callbacks, data, models, modules, objectives)
+    packages = (callbacks, data, models, modules, objectives, pruning)
     return sorted({name for package in packages for name in package.__all__})
 
 
@@ -276,7 +276,7 @@ def _option_names() -> list[str]:
     """Return every name that may stand on the left of a colon in a recipe."""
     names = {*_SECTIONS, "class_path", "init_args", "dict_kwargs", "ckpt_path"}
     classes = [pl.Trainer, ModelCheckpoint, CSVLogger, WandbLogger]
-    for package in (callbacks, data, models, modules, objectives):
+    for package in (callbacks, data, models, modules, objectives, pruning):
         classes += [item for name in package.__all__ if inspect.isclass(item := getattr(package, name))]
     for item in classes:
         names |= inspect.signature(item).parameters.keys()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from lit_compress.models.transforms import transforms_of
 from lit_compress.modules.progress import progress_of
+from lit_compress.pruning.target import Target
 from lit_compress.schedules import Progress
 
 
@@ -24,6 +25,9 @@ class TransformCallback(pl.Callback, ABC):
     transform adds to the parameters is taken out of the module's optimizer and trained by one of the callback's
     own: with a learning rate of its own, without weight decay, and whatever ``configure_optimizers`` says.
     """
+
+    #: What is asked for, where that is a number; the achieved speed-up is reported beside it at the end of fit.
+    target: Target | None = None
 
     def __init__(self) -> None:
         self.optimizer: Optimizer | None = None
@@ -60,10 +64,6 @@ class TransformCallback(pl.Callback, ABC):
 
     def figures(self, model: nn.Module) -> dict[str, float]:
         """Return what to log, such as ``compress/sparsity``."""
-        return {}
-
-    def facts(self, model: nn.Module) -> dict[str, Any]:
-        """Return what the manifest and the model card are to tell, such as ``speedup``; called at the end of fit."""
         return {}
 
     # -- structure -----------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ class TransformCallback(pl.Callback, ABC):
         factor = main["lr"] / main["initial_lr"] if main.get("initial_lr") else 1.0
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * (factor if group["follow"] else 1.0)
-        unscale(trainer, self.optimizer)
+        unscale(trainer, [leaf for group in self.optimizer.param_groups for leaf in group["params"]])
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.after_own_step(model_of(pl_module))
@@ -161,14 +161,13 @@ def own_group(
     return {"params": parameters, "lr": lr, "peak_lr": lr, "follow": follow, "weight_decay": 0.0, **options}
 
 
-def unscale(trainer: pl.Trainer, optimizer: Optimizer) -> None:
+def unscale(trainer: pl.Trainer, leaves: Iterable[Tensor]) -> None:
     """Undo the loss scale of float16 training, which Lightning undoes only for its own optimizers."""
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     if scaler is not None:
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.grad.div_(scaler.get_scale()).nan_to_num_(0.0, 0.0, 0.0)
+        for leaf in leaves:
+            if leaf.grad is not None:
+                leaf.grad.div_(scaler.get_scale()).nan_to_num_(0.0, 0.0, 0.0)
 
 
 def model_of(pl_module: pl.LightningModule) -> nn.Module:

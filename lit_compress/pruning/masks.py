@@ -38,8 +38,8 @@ class Masked(nn.Module):
         rows, columns = shape
         if rows % block[0] or columns % block[1]:
             raise ValueError(
-                f"Expected blocks that fill a matrix of {rows} x {columns} but got block={list(block)}; take divisors of "
-                "its sizes, or leave the matrix out with exclude."
+                f"Expected blocks that fill a matrix of {rows} x {columns} but got block={list(block)}; take divisors "
+                "of its sizes, or leave the matrix out with exclude."
             )
         self.block = block
         self.register_buffer("keep", torch.ones(rows // block[0], columns // block[1], dtype=torch.bool))
@@ -194,7 +194,7 @@ def masks_of(model: nn.Module) -> Iterator[tuple[str, Masked]]:
     """Yield the name of every masked matrix with its mask."""
     for path, module in model.named_modules():
         if parametrize.is_parametrized(module):
-            for tensor in list(module.parametrizations):  # type: ignore[arg-type]
+            for tensor in list(module.parametrizations):
                 found = mask_on(module, str(tensor))
                 if found is not None:
                     yield (f"{path}.{tensor}" if path else str(tensor)), found
@@ -203,5 +203,6 @@ def masks_of(model: nn.Module) -> Iterator[tuple[str, Masked]]:
 def original(module: nn.Module, tensor: str) -> Tensor:
     """Return a tensor as the optimizer has it, without masks and gates."""
     if parametrize.is_parametrized(module, tensor):
-        return module.parametrizations[tensor].original  # type: ignore[index, union-attr, return-value]
+        parametrizations: Any = module.parametrizations
+        return parametrizations[tensor].original
     return getattr(module, tensor)
