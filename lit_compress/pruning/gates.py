@@ -56,6 +56,15 @@ class Gate(nn.Module, ABC):
         """Return the gates of this forward pass, those of evaluation where there is none."""
         return self.decided() if self.drawn is None else self.drawn
 
+    def hold(self, values: Tensor) -> None:
+        """Keep the gates of this forward pass.
+
+        Args:
+            values: ``(units,)``.
+        """
+        # Past torch, which would register gates that are parameters themselves a second time.
+        vars(self)["drawn"] = values
+
     def forward(self) -> Tensor:
         """Return the gates of this forward pass."""
         return self.current()
@@ -219,7 +228,7 @@ def _draw(model: nn.Module, inputs: Any) -> None:
     gates = gates_of(model)
     if gates is not None:
         for _, gate in gates.pairs():
-            gate.drawn = gate.values() if gate.training else gate.decided()
+            gate.hold(gate.values() if gate.training else gate.decided())
 
 
 def _connect(model: nn.Module, group: Group, gate: Gate) -> None:
@@ -252,7 +261,7 @@ def remove_gates(model: nn.Module) -> dict[str, Tensor]:
         return {}
     decided = gates.decided()
     for _, gate in gates.pairs():
-        gate.drawn = gate.decided().detach()
+        gate.hold(gate.decided().detach())
     fold(model, Gated)
     for module in model.modules():
         remove_switches(module)
