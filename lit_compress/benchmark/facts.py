@@ -9,6 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from lit_compress.export.parity import max_length
+from lit_compress.models.anatomy import FAMILIES, dissect
+from lit_compress.pruning.summary import kept_units
 
 #: Tokens of the one text whose multiply-accumulates are counted.
 MACS_LENGTH = 128
@@ -22,7 +24,8 @@ def model_facts(model: PreTrainedModel) -> dict[str, Any]:
 
     Returns:
         ``params``, ``nonzero_params``, ``macs``, ``shape``, ``vocab_size``, ``pad_token_id``, ``max_positions``
-        and ``num_labels``.
+        and ``num_labels``. The shape of a model whose blocks are alike has ``per_layer``, that of one from which
+        heads or neurons were cut ``heads`` (flags per layer) and ``neurons`` (``[kept, of]`` per layer).
     """
     config = model.config
     return {
@@ -34,12 +37,33 @@ def model_facts(model: PreTrainedModel) -> dict[str, Any]:
             "layers": getattr(config, "num_hidden_layers", None),
             "hidden": getattr(config, "hidden_size", None),
             "vocab": config.vocab_size,
+            **_inside(model),
         },
         "vocab_size": config.vocab_size,
         "pad_token_id": config.pad_token_id,
         "max_positions": max_length(model),
         "num_labels": config.num_labels,
     }
+
+
+def _inside(model: PreTrainedModel) -> dict[str, Any]:
+    """Return what is inside the blocks; nothing for families without an adapter."""
+    if model.config.model_type not in FAMILIES:
+        return {}
+    kept = kept_units(model)
+    if kept:
+        return kept
+    sizes = {
+        (
+            sum(attention.heads for attention in block.attentions),
+            block.feed_forward and block.feed_forward.neurons,
+        )
+        for block in dissect(model).blocks
+    }
+    if len(sizes) != 1:
+        return {}
+    heads, neurons = sizes.pop()
+    return {"per_layer": {"heads": heads, "neurons": neurons or 0}}
 
 
 def _macs(model: PreTrainedModel) -> dict[str, int] | None:
@@ -52,12 +76,18 @@ def _macs(model: PreTrainedModel) -> dict[str, int] | None:
         return None
     ids = torch.full((1, MACS_LENGTH), ((model.config.pad_token_id or 0) + 1) % model.config.vocab_size)
     counter = FlopCounterMode(display=False)
+    # The counter follows outputs that want gradients, as does the bias that is left of an attention without heads.
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     before = model.config._attn_implementation
     # Plain matrix products: the counter does not know every fused attention.
     model.set_attn_implementation("eager")
     try:
+        for parameter in learning:
+            parameter.requires_grad_(False)
         with torch.inference_mode(), counter:
             model(input_ids=ids, attention_mask=torch.ones_like(ids))
     finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
         model.set_attn_implementation(before)
     return {"length": MACS_LENGTH, "count": counter.get_total_flops() // 2}

@@ -1,4 +1,4 @@
-"""Ends every fit in a model folder that stock transformers loads."""
+"""Ends every fit in a model folder."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import nn
 from transformers import PreTrainedModel
 
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME
 from lit_compress.benchmark.results import FILE_NAME, read_results
 from lit_compress.callbacks.benchmark import Benchmark
 from lit_compress.callbacks.student import deployable, student_from_checkpoint
+from lit_compress.callbacks.transform import TransformCallback
 from lit_compress.dashboard.artifacts import log_artifacts
+from lit_compress.dashboard.pictures import log_maps
 from lit_compress.models.card import model_card
 from lit_compress.models.checkpoint import check_place, save_folder
+from lit_compress.models.transforms import transforms_of
+from lit_compress.pruning.achieved import achieved_speedup
+from lit_compress.pruning.summary import kept_units, pruning_facts
 
 
 class ModelFolder(pl.Callback):
@@ -67,10 +73,13 @@ class ModelFolder(pl.Callback):
         student: Any = pl_module.student
         model = student_from_checkpoint(student, checkpoint) if checkpoint else deployable(student)
         facts = run_facts(trainer, pl_module, checkpoint)
+        facts |= compression_facts(trainer, student, model)
         data = getattr(trainer, "datamodule", None)
-        save_folder(path, model, getattr(data, "tokenizer_object", None), facts, model_card(facts))
+        card = model_card({**facts, "ragged": bool(transforms_of(model))})
+        save_folder(path, model, getattr(data, "tokenizer_object", None), facts, card)
         run_dir = Path(trainer.default_root_dir)
         log_artifacts(trainer.loggers, facts["recipe"] or run_dir.name, path, run_dir / FILE_NAME, facts)
+        log_maps(trainer.loggers, run_dir.name, kept_units(model), trainer.global_step)
         rank_zero_info(f"Model folder: {path}")
 
 
@@ -85,7 +94,6 @@ def run_facts(trainer: pl.Trainer, pl_module: Any, checkpoint: str | None) -> di
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "metrics": _metrics(trainer),
-        "transforms": [],
     }
     if data is not None and hasattr(data, "lengths"):
         facts["data"] = data.source.describe("train")
@@ -93,6 +101,25 @@ def run_facts(trainer: pl.Trainer, pl_module: Any, checkpoint: str | None) -> di
         facts["input_lengths"] = sample_lengths(np.asarray(data.lengths("train")))
     facts["result"] = _row_of(trainer, checkpoint)
     return facts
+
+
+def compression_facts(trainer: pl.Trainer, student: nn.Module, model: PreTrainedModel) -> dict[str, Any]:
+    """Return ``pruning``: what is left, and each asked speed-up with the achieved one; nothing where nothing was cut.
+
+    Args:
+        trainer: The trainer, whose callbacks have the targets.
+        student: The student as it was trained.
+        model: What is shipped of it.
+    """
+    facts = pruning_facts(student, model)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        target = callback.target if isinstance(callback, TransformCallback) else None
+        if target is not None and target.speedup is not None:
+            facts["speedup"] = found = achieved_speedup(student, model, target)
+            rank_zero_info(f"Speed-up: {found['achieved']:.2f}x achieved, {found['asked']:.2f}x asked.")
+        elif target is not None:
+            facts["sparsity_asked"] = target.sparsity
+    return {"pruning": facts} if facts else {}
 
 
 def sample_lengths(lengths: np.ndarray, count: int = 200) -> list[int]:

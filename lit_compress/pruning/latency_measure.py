@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_compress.benchmark.devices import open_device
-from lit_compress.models.anatomy import dissect, family_of
+from lit_compress.export.parity import max_length
+from lit_compress.models.anatomy import dissect
 from lit_compress.pruning.bake import bake
 from lit_compress.pruning.cutting import cut_units
+from lit_compress.pruning.depth import drop_blocks
 from lit_compress.pruning.gates import Gate
 from lit_compress.pruning.latency import CONSTANT, LAYER, Curve, parts_of, pattern
 
@@ -89,7 +91,7 @@ def measure_figures(
     """
     base = plain_copy(model).to(torch.device(device))  # type: ignore[arg-type]
     inputs = make_inputs(base, batch, length)
-    with _quiet(threads):
+    with quiet(threads):
         clock = open_device(device, threads)
         run_once(base, inputs)
         long = clock.time(partial(run_once, base, inputs)).seconds > _LONG_PASS
@@ -126,7 +128,7 @@ def make_inputs(model: PreTrainedModel, batch: int, length: int) -> dict[str, Te
     config, name, device = model.config, model.main_input_name, model.device
     generator = torch.Generator().manual_seed(0)
     if name == "input_ids":
-        most = getattr(config, "max_position_embeddings", None)
+        most = max_length(model)
         if most is not None and not 0 < length <= most:
             raise ValueError(
                 f"Expected target.length from 1 to {most}, what the model can read, but got {length}."
@@ -154,7 +156,10 @@ def run_once(model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
 
 
 def time_in_turns(
-    calls: Mapping[Any, Callable[[], None]], clock: Callable[[Callable[[], None]], float], title: str
+    calls: Mapping[Any, Callable[[], None]],
+    clock: Callable[[Callable[[], None]], float],
+    title: str,
+    seconds: float = _SECONDS,
 ) -> dict[Any, list[float]]:
     """Time some calls round by round, each round in another random order, so that drift hits all alike.
 
@@ -162,6 +167,7 @@ def time_in_turns(
         calls: What to time.
         clock: Returns the seconds of a call.
         title: What the progress bar says.
+        seconds: No further round is begun when they are spent.
 
     Returns:
         The seconds of each call, one per round; two rounds to warm up do not count.
@@ -174,19 +180,19 @@ def time_in_turns(
         task = bar.add_task("", total=1.0)
         for number in range(-2, _ROUNDS):
             spent = time.monotonic() - begun
-            if number >= _LEAST_ROUNDS and spent > _SECONDS:
+            if number >= _LEAST_ROUNDS and spent > seconds:
                 break
-            bar.update(task, completed=max((number + 2) / (_ROUNDS + 2), min(0.99, spent / _SECONDS)))
+            bar.update(task, completed=max((number + 2) / (_ROUNDS + 2), min(0.99, spent / seconds)))
             bar.refresh()
             for key in turns.sample(list(calls), len(calls)):
-                seconds = clock(calls[key])
+                took = clock(calls[key])
                 if number >= 0:
-                    times[key].append(seconds)
+                    times[key].append(took)
     return times
 
 
 @contextmanager
-def _quiet(threads: int) -> Iterator[None]:
+def quiet(threads: int) -> Iterator[None]:
     """Compute with some threads, and without a collection of garbage in the middle of a figure."""
     before, collecting = torch.get_num_threads(), gc.isenabled()
     torch.set_num_threads(threads)
@@ -217,12 +223,9 @@ def _shared_copy(model: PreTrainedModel) -> PreTrainedModel:
     return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
 
-def _keep_blocks(model: Any, path: str, depth: int) -> None:
-    blocks = model.get_submodule(path)
-    if len(blocks) > depth:
-        parent, _, name = path.rpartition(".")
-        setattr(model.get_submodule(parent), name, nn.ModuleList(list(blocks)[:depth]))
-        family_of(model).set_depth(model, path, depth)
+def _keep_blocks(model: PreTrainedModel, path: str, depth: int) -> None:
+    blocks: Any = model.get_submodule(path)
+    drop_blocks(model, [f"{path}.{number}" for number in range(depth, len(blocks))])
 
 
 def _variants(model: PreTrainedModel, varied: bool) -> list[Variant]:

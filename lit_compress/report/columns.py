@@ -11,6 +11,8 @@ from lit_compress.report.groups import Row
 
 #: Stands for a figure that was not taken. Never a zero.
 DASH = "–"
+# A row of padding and biases that begin with zero are no sparsity.
+_FEW_ZEROS = 0.01
 #: Columns that a table has besides the model even where they are empty.
 FIGURES = ("method", "size_mb", "cpu_ms", "gpu_ms", "ram_mb", "vram_mb", "quality")
 
@@ -54,6 +56,7 @@ def all_columns(rows: Sequence[Row]) -> list[Column]:
         _text_column("runtime", "runtime"),
         _number("threads", "threads", "protocol.threads", digits=0),
         _number("size MB", "size_mb", "bytes", scale=1e-6),
+        Column("zeros, not removed", "zeros", zeros, _zeros),
         Column("CPU ms", "cpu_ms", _at("cpu.latency_ms.p50"), _latency("cpu")),
         Column("GPU ms", "gpu_ms", _at("gpu.latency_ms.p50"), _latency("gpu")),
         _number("RAM MB", "ram_mb", "cpu.rss_mb"),
@@ -109,6 +112,18 @@ def label(row: Row) -> str:
 def name_of(row: Row) -> str:
     """Return the model's name with its runtime, such as ``student in onnx-int8``; eager fp32 is not said."""
     return row["model"] if row["runtime"] == RUNTIMES[0] else f"{row['model']} in {row['runtime']}"
+
+
+def zeros(row: Row) -> float | None:
+    """Return the share of the parameters that are still there as zeros, ``None`` where that is next to nothing.
+
+    Zeros make a model no faster and, in its file, no smaller: what a mask closed has to be cut out for that.
+    """
+    total, nonzero = row.get("params"), row.get("nonzero_params")
+    if not total or nonzero is None:
+        return None
+    share = 1 - nonzero / total
+    return share if share >= _FEW_ZEROS else None
 
 
 def depth_and_width(row: Row) -> str:
@@ -198,6 +213,11 @@ def _latency(device: str) -> Callable[[Row], tuple[str, ...]]:
         return (DASH,) if latency is None else (f"{latency['p50']:.2f}", f"p90 {latency['p90']:.2f}")
 
     return parts
+
+
+def _zeros(row: Row) -> tuple[str, ...]:
+    share = zeros(row)
+    return (DASH if share is None else f"{100 * share:.0f} %",)
 
 
 def _kept(row: Row) -> tuple[str, ...]:

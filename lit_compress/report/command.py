@@ -11,6 +11,7 @@ from rich.console import Console
 from lit_compress.benchmark.results import FILE_NAME, read_results
 from lit_compress.report.curves import read_curves
 from lit_compress.report.groups import Group, Row, group_rows
+from lit_compress.report.map_plots import draw_maps
 from lit_compress.report.page import page
 from lit_compress.report.plots import draw_plots, require_matplotlib
 from lit_compress.report.seeds import add_setting
@@ -52,7 +53,7 @@ def report(
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     (console or Console()).print(f"{folder / 'index.html'} shows this, with plots", soft_wrap=True)
-    return [*(folder / name for name in texts), *draw_plots(groups, folder)]
+    return [*(folder / name for name in texts), *draw_plots(groups, folder), *draw_maps(groups, folder)]
 
 
 def collect(paths: Iterable[str | Path]) -> list[Row]:

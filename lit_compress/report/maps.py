@@ -3,6 +3,7 @@
 They are drawn for rows whose ``shape`` says so:
 
 - ``shape["heads"]``: one list per layer, with 1 for each head that was kept and 0 for each that was removed;
+- ``shape["neurons"]``: ``[kept, of]`` per layer, drawn as bars beside the heads;
 - ``shape["bits"]``: bits per weight by the name of the layer, such as
   ``{"encoder.layer.0.attention.self.query": 4}``. A number in a name is the row of the map, what follows it
   the column; names without a number come below, one by one.
@@ -31,40 +32,61 @@ def maps(rows: Sequence[Row]) -> Html:
     figures: dict[tuple[str, str], Html] = {}
     for row in rows:
         shape = row.get("shape") or {}
-        for key, draw in (("heads", heads_map), ("bits", bits_map)):
-            if shape.get(key):
-                figures.setdefault((row["model"], repr(shape[key])), draw(row["model"], shape[key]))
+        heads, neurons, bits = shape.get("heads"), shape.get("neurons"), shape.get("bits")
+        if heads or neurons:
+            key = (row["model"], repr((heads, neurons)))
+            figures.setdefault(key, heads_map(row["model"], heads or [[] for _ in neurons or ()], neurons))
+        if bits:
+            figures.setdefault((row["model"], repr(bits)), bits_map(row["model"], bits))
     return join(*figures.values())
 
 
-def heads_map(model: str, heads: Sequence[Sequence[int]]) -> Html:
-    """Return which heads of each layer were kept.
+def heads_map(
+    model: str, heads: Sequence[Sequence[int]], neurons: Sequence[Sequence[int]] | None = None
+) -> Html:
+    """Return which heads and how many neurons of each layer were kept.
 
     Args:
         model: Name of the model.
         heads: One list of flags per layer.
+        neurons: ``[kept, of]`` per layer; ``None`` where they are not known.
 
     Returns:
-        A figure with a table: layers down, heads across, the count at the end.
+        A figure with a table: layers down, heads across, the count behind them, then a bar of neurons.
     """
     width = max(map(len, heads))
-    head = tag("tr", tag("th", "layer", scope="col"), *(_column(str(n + 1)) for n in range(width)))
+    titles = [*(str(n + 1) for n in range(width)), *(["", "neurons"] if neurons else [])]
+    head = tag("tr", tag("th", "layer", scope="col"), *(_column(title) for title in titles))
     body = []
     for number, flags in enumerate(heads):
-        cells = [
-            tag(
-                "td",
-                tag("span", "kept" if kept else "removed", class_="quiet"),
-                class_=f"head {_state(kept)}",
-            )
-            for kept in flags
-        ]
-        cells += [tag("td")] * (width - len(flags))
-        count = tag("td", f"{sum(map(bool, flags))} of {len(flags)}", class_="count")
-        body.append(tag("tr", tag("th", str(number + 1), scope="row"), *cells, count))
-    kept, total = sum(bool(flag) for flags in heads for flag in flags), sum(map(len, heads))
-    caption = f"{model}: {kept} of {total} heads kept"
-    return _figure(caption, tag("thead", head), tag("tbody", *body))
+        cells = [_head(kept) for kept in flags] + [tag("td")] * (width - len(flags))
+        cells.append(tag("td", f"{sum(map(bool, flags))} of {len(flags)}" if flags else "", class_="count"))
+        if neurons:
+            cells.append(_bar(*neurons[number]) if number < len(neurons) else tag("td"))
+        body.append(tag("tr", tag("th", str(number + 1), scope="row"), *cells))
+    return _figure(kept_caption(model, heads, neurons), tag("thead", head), tag("tbody", *body))
+
+
+def kept_caption(model: str, heads: Sequence[Sequence[int]], neurons: Sequence[Sequence[int]] | None) -> str:
+    """Return what a map says in words, such as ``student: 4 of 8 heads and 100 of 400 neurons kept``."""
+    parts = []
+    if any(heads):
+        kept = sum(bool(flag) for flags in heads for flag in flags)
+        parts.append(f"{kept} of {sum(map(len, heads))} heads")
+    if neurons:
+        parts.append(f"{sum(kept for kept, _ in neurons)} of {sum(of for _, of in neurons)} neurons")
+    return f"{model}: {' and '.join(parts)} kept"
+
+
+def _head(kept: int) -> Html:
+    inside = tag("span", "kept" if kept else "removed", class_="quiet")
+    return tag("td", inside, class_=f"head {_state(kept)}")
+
+
+def _bar(kept: int, of: int) -> Html:
+    share = 100 * kept / of if of else 0
+    bar = tag("span", tag("span", class_="fill", style=f"width:{share:.1f}%"), class_="track")
+    return tag("td", bar, tag("span", f"{kept} of {of}", class_="count"), class_="bar")
 
 
 def bits_map(model: str, bits: dict[str, float]) -> Html:

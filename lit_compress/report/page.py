@@ -115,7 +115,9 @@ def _group(group: Group, number: int, total: int) -> Html:
     parts.append(_section("Results", explanation, results_table(group, number)))
     drawn = maps(group.rows)
     if drawn:
-        text = "Which attention heads pruning has kept, and how many bits each layer's weights have."
+        text = (
+            "Which heads and how many neurons pruning has kept, and how many bits each layer's weights have."
+        )
         parts.append(_section("What is left inside", text, tag("div", drawn, class_="maps")))
     remarks = notes(group.rows)
     if remarks:

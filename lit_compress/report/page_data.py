@@ -24,6 +24,7 @@ _TOLD = (
     "size_mb",
     "ram_mb",
     "vram_mb",
+    "zeros",
 )
 
 

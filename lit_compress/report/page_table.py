@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lit_compress.report.columns import Column, columns_of, look_up, times_better
+from lit_compress.report.columns import Column, columns_of, look_up, times_better, zeros
 from lit_compress.report.groups import Group, Row
 from lit_compress.report.markup import Html, counted, join, tag
 from lit_compress.report.scatter import scatters
@@ -154,7 +154,7 @@ def _mean_row(mean: Mean, columns: Sequence[Column]) -> Html:
         elif value is None or spread is None:
             cells.append(tag("td", "–", class_="number"))
         else:
-            kept = column.key == "quality_kept"
+            kept = column.key in ("quality_kept", "zeros")
             digits = (
                 4 if column.key == "quality" else 2 if column.key.endswith("ms") or "×" in column.title else 1
             )
@@ -180,7 +180,8 @@ def details(row: Row) -> list[tuple[str, str]]:
         ("failed", row.get("error")),
         ("warnings", "; ".join(row.get("warnings") or [])),
         ("parameters", _millions(row.get("params"))),
-        ("nonzero", _millions(row.get("nonzero_params"))),
+        ("nonzero", _nonzero(row)),
+        ("each layer", _per_layer(row)),
         ("multiply-adds", _macs(row)),
         ("checkpoint", row.get("checkpoint")),
         ("recipe", row.get("recipe")),
@@ -223,6 +224,16 @@ def _better(row: Row, name: str, invert: bool) -> str:
     if not found or len(found) < 3:
         return ""
     return f" · {found[0]:.2f}× ({found[1]:.2f}–{found[2]:.2f}), {look_up(row, f'ratio.{name}.verdict')}"
+
+
+def _nonzero(row: Row) -> str | None:
+    share, text = zeros(row), _millions(row.get("nonzero_params"))
+    return text if share is None else f"{text}: sparsity {100 * share:.0f} % (zeros, not removed)"
+
+
+def _per_layer(row: Row) -> str | None:
+    found = look_up(row, "shape.per_layer")
+    return f"{found['heads']} heads, {found['neurons']} neurons" if found else None
 
 
 def _millions(count: int | None) -> str | None:

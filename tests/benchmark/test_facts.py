@@ -44,6 +44,8 @@ def test_zeros_are_parameters_but_not_counted_as_nonzero():
 @pytest.mark.parametrize("family", ["roberta", "distilbert", "electra", "albert"])
 def test_every_family_has_shape_and_macs(family):
     facts = model_facts(tiny_model(family, layers=2).eval())
+    inside = facts["shape"].pop("per_layer", {"heads": 4, "neurons": 64})
+    assert inside == {"heads": 4, "neurons": 64}
     assert facts["shape"] == {"family": family, "layers": 2, "hidden": 32, "vocab": 100}
     # Head and embeddings differ; the blocks are the same.
     blocks = macs_by_hand(2, 32, 64, 0) - 32**2

@@ -13,6 +13,21 @@ def test_heads_that_are_left_by_hand():
     assert text.count("<td></td>") == 1
 
 
+def test_neurons_stand_beside_the_heads_as_bars():
+    text = heads_map("pruned", [[1, 0], [0, 0]], [[16, 64], [0, 64]])
+    assert "pruned: 1 of 4 heads and 16 of 128 neurons kept" in text
+    assert re.findall(r"width:([\d.]+)%", text) == ["25.0", "0.0"]
+    assert re.findall(r'class="count">(\d+ of \d+)<', text) == ["1 of 2", "16 of 64", "0 of 2", "0 of 64"]
+    assert re.findall(r'<th scope="col">(.*?)</th>', text) == ["layer", "1", "2", "", "neurons"]
+
+
+def test_neurons_without_heads():
+    text = maps([make_row(shape__neurons=[[3, 4], [4, 4]])])
+    assert (
+        "student: 7 of 8 neurons kept" in text and "heads" not in text.split("<figcaption>")[1].split("<")[0]
+    )
+
+
 def test_bits_by_layer_and_part():
     bits = {
         f"encoder.layer.{n}.{part}": 4 + 4 * n for n in range(2) for part in ("attention.query", "output")

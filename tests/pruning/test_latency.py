@@ -1,0 +1,377 @@
+"""Time as a cost: against a table made by hand and sums on paper. Nothing here looks at a clock."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from lit_compress.pruning import latency_cache, latency_measure
+from lit_compress.pruning.groups import find_groups
+from lit_compress.pruning.latency import Curve, LatencyTable, speedup_figures
+from lit_compress.pruning.latency_cache import read_figures, table_key, table_path, write_figures
+from lit_compress.pruning.latency_measure import Figures
+from lit_compress.pruning.target import Target, cost_of
+from tests.tiny import tiny_bert
+
+HEADS = "bert.encoder.layer.*.attention.self.head/4"
+NEURONS = "bert.encoder.layer.*.intermediate.neuron/64"
+#: Two layers of 4 heads and 64 neurons: 1 + 2 x (0.5 + 4 + 8) = 26 ms.
+BY_HAND = {
+    "curves": {
+        HEADS: {"units": [0, 1, 2, 4], "values": [0, 2, 3, 4]},
+        NEURONS: {"units": [0, 32, 64], "values": [0, 6, 8]},
+    },
+    "layer": {"bert.encoder.layer.*": 0.5},
+    "constant": 1,
+    "hidden": None,
+}
+HIDDEN = {
+    HEADS: {"units": [16, 32], "values": [0.5, 1]},
+    NEURONS: {"units": [16, 32], "values": [0.25, 1]},
+    "constant": {"units": [16, 32], "values": [0.5, 1]},
+    "layer": {"units": [16, 32], "values": [0.8, 1]},
+}
+
+
+def name(layer, end):
+    inside = {
+        "head": "attention.self.head",
+        "attention": "attention.self.attention",
+        "neuron": "intermediate.neuron",
+        "feed_forward": "intermediate.feed_forward",
+        "layer": "layer",
+    }
+    return f"bert.encoder.layer.{layer}.{inside[end]}"
+
+
+def gate(*values, grad=False):
+    return torch.tensor(values, dtype=torch.float64, requires_grad=grad)
+
+
+def table(model=None, **changes):
+    figures = read_figures({**BY_HAND, **changes})
+    model = model or tiny_bert(layers=2)
+    return LatencyTable(figures.curves, figures.layer, figures.constant, model, figures.hidden)
+
+
+def test_a_full_model_costs_the_sum_of_its_parts():
+    assert table().total == 26.0
+    assert float(table().removed({})) == 0.0 and float(table().speedup({})) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("gates", "ms"),
+    [
+        ({name(0, "head"): gate(1, 0, 1, 0)}, 26 - 4 + 3),
+        # 3 heads lie between 2 (3 ms) and 4 (4 ms); 1.5 expected heads between 1 and 2.
+        ({name(0, "head"): gate(1, 1, 1, 0)}, 26 - 4 + 3.5),
+        ({name(1, "head"): gate(0.5, 0.5, 0.5, 0)}, 26 - 4 + 2.5),
+        ({name(0, "head"): gate(0, 0, 0, 0)}, 26 - 4),
+        ({name(0, "neuron"): torch.full((64,), 0.25, dtype=torch.float64)}, 26 - 8 + 3),
+        ({name(0, "attention"): gate(0)}, 26 - 4),
+        # A gate of the whole multiplies what the kept heads cost.
+        ({name(0, "attention"): gate(0.5), name(0, "head"): gate(1, 1, 0, 0)}, 26 - 4 + 0.5 * 3),
+        ({name(0, "feed_forward"): gate(0.25)}, 26 - 0.75 * 8),
+        # A layer takes its parts and its norms with it.
+        ({name(1, "layer"): gate(0)}, 13.5),
+        ({name(1, "layer"): gate(0.5), name(1, "head"): gate(1, 0, 0, 0)}, 13.5 + 0.5 * (0.5 + 2 + 8)),
+        ({f"{name(n, 'layer')}": gate(0) for n in (0, 1)}, 1.0),
+    ],
+)
+def test_milliseconds_under_gates_by_hand(gates, ms):
+    costs = table()
+    assert float(costs.latency_ms(gates)) == pytest.approx(ms, abs=1e-12)
+    assert float(costs.removed(gates)) == pytest.approx(1 - ms / 26, abs=1e-12)
+    assert float(costs.speedup(gates)) == pytest.approx(26 / ms, abs=1e-12)
+
+
+def test_gradients_are_the_slopes_of_the_segments():
+    heads, whole = gate(1, 0.5, 0, 0, grad=True), gate(0.5, grad=True)
+    layer = gate(0.8, grad=True)
+    gates = {name(0, "head"): heads, name(0, "attention"): whole, name(0, "layer"): layer}
+    table().latency_ms(gates).backward()
+    # 1.5 heads: slope 1 ms per head, 2.5 ms in all.
+    assert heads.grad.tolist() == pytest.approx([0.5 * 0.8 * 1.0] * 4)
+    assert whole.grad.item() == pytest.approx(0.8 * 2.5)
+    assert layer.grad.item() == pytest.approx(0.5 + 8 + 0.5 * 2.5)
+
+
+def test_gradient_at_the_ends_and_between_the_points_agrees_with_differences():
+    curve = Curve((0, 1, 2, 4), (0, 2, 3, 4))
+    for at in (0.25, 1.75, 3.9):
+        x = gate(at, grad=True)
+        curve(x).sum().backward()
+        step = 1e-6
+        slope = (curve(gate(at + step)) - curve(gate(at - step))) / (2 * step)
+        assert x.grad.item() == pytest.approx(slope.item(), rel=1e-6)
+    assert curve(gate(-3.0, 0.0, 4.0, 9.0)).tolist() == [0, 0, 4, 4]
+
+
+def test_hidden_dimensions_multiply_every_part():
+    costs = table(hidden=HIDDEN)
+    ones = torch.ones(32, dtype=torch.float64)
+    half = torch.cat([ones[:16], 0 * ones[16:]])
+    assert float(costs.latency_ms({"hidden": ones})) == 26.0
+    assert float(costs.latency_ms({"hidden": half})) == pytest.approx(0.5 + 2 * (0.4 + 2 + 2))
+    both = {"hidden": half, name(0, "head"): gate(1, 0, 0, 0)}
+    assert float(costs.latency_ms(both)) == pytest.approx(0.5 + 2 * 0.4 + 1 + 2 + 2 * 2)
+
+
+def test_refuses_hidden_gates_without_factors():
+    with pytest.raises(ValueError, match="measured at several hidden sizes"):
+        table().latency_ms({"hidden": torch.ones(32)})
+
+
+def test_refuses_a_model_with_another_shape():
+    with pytest.raises(ValueError, match="all parts of the model"):
+        table(tiny_bert(layers=2, heads=2))
+
+
+def test_figures_to_log_stand_beside_what_was_asked():
+    gates = {name(n, "layer"): gate(0) for n in (0,)}
+    figures = speedup_figures(table(), Target(speedup=2.0), gates)
+    assert figures == {"compress/speedup_asked": 2.0, "compress/speedup_table": pytest.approx(26 / 13.5)}
+    assert speedup_figures(table(), Target(sparsity=0.5), gates) == {}
+
+
+# -- the cache -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """A cache of its own, and a measurement that only counts how often it is asked for."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    asked = []
+
+    def fake(*arguments):
+        asked.append(arguments[1:])
+        return read_figures(BY_HAND)
+
+    monkeypatch.setattr(latency_cache, "measure_figures", fake)
+    return asked
+
+
+def of(model, **changes):
+    groups = find_groups(model, changes.pop("structures", ["head", "neuron"]))
+    return LatencyTable.of(model, groups, **{"device": "cpu", "batch": 2, "length": 8, **changes})
+
+
+def files(tmp_path):
+    return sorted((tmp_path / "lit_compress" / "latency").glob("*"))
+
+
+def test_a_table_is_measured_once_for_a_shape_and_not_for_weights(measured, tmp_path):
+    first, second = of(tiny_bert(layers=2)), of(tiny_bert(layers=2, seed=5))
+    assert measured == [(False, "cpu", 2, 8, 1)]
+    assert first.total == second.total == 26.0
+    (file,) = files(tmp_path)
+    assert json.loads(file.read_text())["key"]["batch"] == 2
+
+
+def test_the_target_gets_it(measured):
+    model = tiny_bert(layers=2)
+    cost = cost_of(Target(speedup=2.0, batch=3, length=9), model, find_groups(model, ["head"]))
+    assert isinstance(cost, LatencyTable) and measured == [(False, "cpu", 3, 9, 1)]
+
+
+@pytest.mark.parametrize("changes", [{"batch": 4}, {"length": 9}, {"threads": 2}])
+def test_other_settings_are_measured_anew(measured, changes):
+    model = tiny_bert(layers=2)
+    of(model)
+    of(model, **changes)
+    assert len(measured) == 2
+
+
+def test_other_machine_library_or_model_is_measured_anew(measured, monkeypatch):
+    of(tiny_bert(layers=2))
+    of(tiny_bert(layers=3))
+    of(tiny_bert(layers=2), structures=["head", "hidden"])
+    of(tiny_bert(layers=2).bfloat16())
+    monkeypatch.setattr(latency_cache, "cpu_name", lambda: "Another CPU")
+    of(tiny_bert(layers=2))
+    monkeypatch.setattr(latency_cache, "library_version", lambda library: "9.9")
+    of(tiny_bert(layers=2))
+    assert len(measured) == 6 and [varied for varied, *_ in measured].count(True) == 1
+
+
+def broken(text):
+    found = json.loads(text)
+    found["curves"][HEADS]["values"][2] = float("nan")
+    return json.dumps(found)
+
+
+def falling(text):
+    found = json.loads(text)
+    found["curves"][NEURONS]["values"] = [0, 9, 8]
+    return json.dumps(found)
+
+
+def foreign(text):
+    found = json.loads(text)
+    found["key"]["processor"] = "Another CPU"
+    return json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[:-40],
+        lambda text: "[]",
+        lambda text: "{}",
+        broken,
+        falling,
+        foreign,
+    ],
+)
+def test_a_damaged_or_foreign_file_is_measured_again_with_a_warning(measured, tmp_path, damage):
+    model = tiny_bert(layers=2)
+    of(model)
+    (file,) = files(tmp_path)
+    file.write_text(damage(file.read_text()))
+    with pytest.warns(UserWarning, match="cannot be used"):
+        assert of(model).total == 26.0
+    assert len(measured) == 2
+    of(model)
+    assert len(measured) == 2
+
+
+def test_figures_survive_json():
+    figures = read_figures({**BY_HAND, "hidden": HIDDEN})
+    assert read_figures(json.loads(json.dumps(write_figures(figures)))) == figures
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"constant": -1},
+        {"constant": "1"},
+        {"layer": {"bert.encoder.layer.*": None}},
+        {"curves": {HEADS: {"units": [0, 4], "values": [1, 4]}}},
+        {"curves": {HEADS: {"units": [0, 4, 4], "values": [0, 1, 4]}}},
+        {"curves": {HEADS: {"units": [0, 4], "values": [0, math.inf]}}},
+    ],
+)
+def test_refuses_figures_that_cannot_be(changes):
+    with pytest.raises(ValueError, match="Expected"):
+        read_figures({**BY_HAND, **changes})
+
+
+def test_refuses_settings_that_cannot_be_measured(measured):
+    model = tiny_bert(layers=2)
+    for changes in ({"device": "tpu"}, {"batch": 0}, {"threads": 0}):
+        with pytest.raises(ValueError, match="Expected target.device cpu or cuda"):
+            of(model, **changes)
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="torch finds none"):
+            of(model, device="cuda")
+
+
+# -- measuring -------------------------------------------------------------------------------------
+
+
+def measure_with(monkeypatch, clock, model, varied=False, length=8):
+    """Measure with a clock that looks at the model that is run instead of at the time."""
+
+    class Clock:
+        @staticmethod
+        def time(call):
+            return type("Took", (), {"seconds": clock(call.args[0]) / 1000})
+
+    monkeypatch.setattr(latency_measure, "open_device", lambda device, threads: Clock)
+    monkeypatch.setattr(latency_measure, "_ROUNDS", 2)
+    return latency_measure.measure_figures(model, varied, "cpu", 2, length, 1)
+
+
+def cost_of_parts(model):
+    """2 ms, 0.5 per layer, 1 and 0.25 per head for an attention that has any, 0.125 per neuron."""
+    ms = 2.0
+    for block in latency_measure.dissect(model).blocks:
+        ms += 0.5 + sum(1 + 0.25 * attention.heads for attention in block.attentions)
+        ms += 0.125 * block.feed_forward.neurons if block.feed_forward is not None else 0
+    return ms
+
+
+@pytest.mark.parametrize("scale", [1, 300])
+def test_parts_are_told_apart_whatever_the_depth_of_the_copies(monkeypatch, scale):
+    # With 300 a pass seems to take seconds, and copies have two blocks of the three.
+    model = tiny_bert(layers=3)
+    found = measure_with(monkeypatch, lambda m: scale * cost_of_parts(m), model)
+    assert found.constant == pytest.approx(2 * scale)
+    assert found.layer == {"bert.encoder.layer.*": pytest.approx(0.5 * scale)}
+    heads, neurons = found.curves[HEADS], found.curves[NEURONS]
+    assert heads.units == (0, 1, 2, 3, 4)
+    assert heads.values == pytest.approx([0, *(scale * (1 + 0.25 * k) for k in (1, 2, 3, 4))])
+    assert neurons.units[0] == 0 and neurons.units[-1] == 64
+    assert neurons.values == pytest.approx([scale * 0.125 * k for k in neurons.units])
+    total = LatencyTable(found.curves, found.layer, found.constant, model).total
+    assert total == pytest.approx(scale * cost_of_parts(model))
+
+
+def test_the_full_model_decides_what_the_parts_take_together(monkeypatch):
+    model = tiny_bert(layers=3)
+
+    def clock(m):
+        # All parts in one model are a tenth slower than each of them alone.
+        both = all(b.attentions and b.feed_forward is not None for b in latency_measure.dissect(m).blocks)
+        return cost_of_parts(m) + (3.0 if both else 0.0)
+
+    found = measure_with(monkeypatch, clock, model)
+    parts = 3 * (2 + 8)
+    assert found.curves[HEADS].values[-1] == pytest.approx(2 * (parts + 3) / parts)
+    total = LatencyTable(found.curves, found.layer, found.constant, model).total
+    assert total == pytest.approx(cost_of_parts(model) + 3)
+
+
+def test_hidden_sizes_are_told_apart(monkeypatch):
+    model = tiny_bert(layers=2)
+
+    def clock(m):
+        return cost_of_parts(m) * latency_measure.dissect(m).stream.size / 32
+
+    found = measure_with(monkeypatch, clock, model, varied=True)
+    assert set(found.hidden) == {HEADS, NEURONS, "constant", "layer"}
+    for factors in found.hidden.values():
+        assert factors.units == (8, 16, 24, 32)
+        assert factors.values == pytest.approx([0.25, 0.5, 0.75, 1])
+
+
+def test_noise_does_not_make_a_larger_part_faster():
+    assert latency_measure._monotone([1, 3, 2, 4, 4, 1]) == pytest.approx([1, 2.5, 2.5, 3, 3, 3])
+    assert latency_measure._monotone([1, 2, 3]) == [1, 2, 3]
+
+
+def test_measuring_leaves_the_model_and_the_threads_alone(monkeypatch):
+    model = tiny_bert(layers=2)
+    before, threads = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_num_threads()
+    measure_with(monkeypatch, cost_of_parts, model, varied=True)
+    assert model.training and torch.get_num_threads() == threads
+    after = model.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
+    assert model.config.num_hidden_layers == 2 and model.config.hidden_size == 32
+
+
+def test_a_real_clock_gives_a_table_that_rises(monkeypatch, tmp_path):
+    """The one measurement with a real clock: only what is true of any clock is looked at."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(latency_measure, "_SECONDS", 0.0)
+    model = tiny_bert(layers=2)
+    groups = find_groups(model, ["head", "neuron", "layer"])
+    found = LatencyTable.of(model, groups, "cpu", 2, 8)
+    assert found.total > 0
+    closed = {group.name: torch.zeros(group.units) for group in groups if group.structure != "layer"}
+    assert 0 <= float(found.removed(closed)) <= 1
+    assert LatencyTable.of(model, groups, "cpu", 2, 8).total == found.total
+
+
+def test_refuses_texts_that_the_model_cannot_read():
+    with pytest.raises(ValueError, match="length from 1 to 130"):
+        latency_measure.make_inputs(tiny_bert(layers=1), 1, 513)
+
+
+def test_key_names_what_a_table_depends_on():
+    key = table_key(tiny_bert(layers=2), False, "cpu", 1, 8, 1)
+    assert {"processor", "threads", "torch", "dtype", "parts", "batch", "length"} <= key.keys()
+    assert table_path(key) != table_path({**key, "processor": "x"})
+    assert isinstance(read_figures(BY_HAND), Figures)
