@@ -10,11 +10,11 @@ checkpoint, in float32. scripts/make_results_table.py turns the runs into the ta
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from fit_and_test import fit_and_test
 
 RECIPES = (
     "finetune_baseline",
@@ -55,20 +55,16 @@ def plan(recipes: list[str], depths: dict[int, list[int]]) -> list[Run]:
 
 
 def command(run: Run, args: argparse.Namespace) -> list[str]:
-    """The `lit-compress fit` of one run."""
+    """The arguments of the `lit-compress fit` of one run."""
     teacher = f"{args.runs}/teacher/model"
     baseline = run.recipe.startswith("finetune_")
     words = [f"--config=recipes/distil/{'finetune_baseline' if baseline else run.recipe}.yaml"]
     if args.bf16:
         words.append("--config=recipes/overlays/bf16.yaml")
     words += [
-        f"--run_dir={args.runs}/{run.name}",
         f"--seed_everything={run.seed}",
         f"--data.seed={run.seed}",
         f"--data.source.folder={args.data}",
-        "--ckpt_path=auto",
-        "--benchmark.at_end=false",
-        "--trainer.enable_progress_bar=false",
     ]
     if run.recipe == "teacher":
         return words + args.extra
@@ -87,29 +83,7 @@ def command(run: Run, args: argparse.Namespace) -> list[str]:
 
 def execute(run: Run, args: argparse.Namespace) -> bool:
     """Fit and test one run unless that was done before; return whether it succeeded."""
-    folder = Path(args.runs) / run.name
-    if (folder / "test_metrics.json").is_file():
-        print(f"{run.name}: done before", flush=True)
-        return True
-    started = time.time()
-    log = folder / "log.txt"
-    folder.mkdir(parents=True, exist_ok=True)
-    python = [sys.executable, "-m", "lit_compress"]
-    with log.open("a") as stream:
-        words = command(run, args)
-        fit = subprocess.run([*python, "fit", *words], stdout=stream, stderr=subprocess.STDOUT, check=False)
-        if fit.returncode == 0:
-            test = [
-                *python,
-                "test",
-                f"--config={folder}/config.yaml",
-                "--ckpt_path=best",
-                "--trainer.precision=32-true",
-            ]
-            fit = subprocess.run(test, stdout=stream, stderr=subprocess.STDOUT, check=False)
-    state = "done" if fit.returncode == 0 else f"FAILED (see {log})"
-    print(f"{run.name}: {state} in {time.time() - started:.0f} s", flush=True)
-    return fit.returncode == 0
+    return fit_and_test(Path(args.runs) / run.name, command(run, args))
 
 
 def main() -> int:
