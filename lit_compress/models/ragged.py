@@ -117,6 +117,7 @@ def build_model(
                 setattr(full, key, value)
         with torch.random.fork_rng(devices=[]), no_init_weights():
             model = base_class(full)
+        model.tie_weights()  # without initialisation nobody does
         restore(model, transforms)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError) as error:
         raise ValueError(
@@ -151,7 +152,9 @@ def load_weights(
     missing = [name for name, place in places.items() if id(place) not in filled]
     refuse_misfit(type(model).__name__, source, mismatched, missing, unexpected)
     for name, tensor in weights.items():
-        places[name].data = tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+        wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+        # Copied into memory of its own: sums depend on how the bytes are aligned, and in the file they are not.
+        places[name].data = tensor.to(wanted, copy=True)
 
 
 def _read(folder: Path) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
 from lit_compress.models.anatomy import Block, dissect
+from lit_compress.models.low_rank import ends
 from lit_compress.pruning.groups import Group, Slot, find_groups, tensor_of
 
 #: Names of the activation inside the feed-forward networks in the configurations of transformers.
@@ -59,20 +60,23 @@ def _hears(model: nn.Module, group: Group, blocks: tuple[Block, ...], keeps_zero
         attention = next(part for part in block.attentions if f"{part.module}.head" == group.name)
         values = attention.inputs[-1]
         return _any_weight(
-            model, group, [s for s in _inside(group, values.module) if s.start == values.start]
+            model, group, [s for s in _inside(model, group, values.module) if s.start == values.start]
         )
     assert block.feed_forward is not None
     paths = block.feed_forward.inputs
     if not keeps_zero:
         return torch.ones(group.units, dtype=torch.bool)
     # Of a gated network one factor that is zero is enough.
-    alive = [_any_weight(model, group, _inside(group, path)) for path in paths]
+    alive = [_any_weight(model, group, _inside(model, group, path)) for path in paths]
     return torch.stack(alive).all(0)
 
 
-def _inside(group: Group, module: str) -> list[Slot]:
+def _inside(model: nn.Module, group: Group, path: str) -> list[Slot]:
     outputs = {slot.name for slot in group.gated}
-    return [slot for slot in group.cut if slot.module == module and slot.name not in outputs]
+    _, module = ends(model.get_submodule(path), path)
+    # A layer in two factors has its weights in modules below it.
+    places = (slot for slot in group.cut if slot.module == module or slot.module.startswith(f"{module}."))
+    return [slot for slot in places if slot.name not in outputs]
 
 
 def _any_weight(model: nn.Module, group: Group, slots: list[Slot]) -> Tensor:
