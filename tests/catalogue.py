@@ -71,6 +71,17 @@ PARTS: dict[str, tuple[type, dict]] = {
     ),
     # callbacks
     "Benchmark": (pl.Callback, {"every_n_epochs": 2, "at_end": False, "rounds": 3, "max_seconds": 5.0}),
+    "LotteryTicket": (
+        pl.Callback,
+        {
+            "rounds": 3,
+            "rate": 0.5,
+            "rewind_to": 10,
+            "control": "random",
+            "include": ["classifier"],
+            "seed": 1,
+        },
+    ),
     "ModelFolder": (pl.Callback, {"folder": "x", "enabled": False}),
     "SelectBest": (
         pl.Callback,
