@@ -151,7 +151,8 @@ def _whole(
     projection: Any = model.get_submodule(output)
     features = projection.weight.shape[projection_axes(projection)[1]]
     gated = tuple(_outputs(model, output, 0, int(features)))
-    inside = tuple(_full(model, slot) for slot in parts if slot.module != output)
+    # A fused projection is among the parts once for queries, keys and values each.
+    inside = tuple(dict.fromkeys(_full(model, slot) for slot in parts if slot.module != output))
     return Group(f"{path}.{structure}", structure, 1, gated, (*inside, *gated), layer)
 
 
