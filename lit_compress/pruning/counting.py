@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_compress.models.anatomy import Anatomy, dissect
-from lit_compress.pruning.groups import Group, tensor_of
+from lit_compress.models.low_rank import LowRankLinear, ends
+from lit_compress.pruning.groups import Group, projections, tensor_of
 
 
 class WeightCount:
@@ -24,13 +25,21 @@ class WeightCount:
         model: A transformer of a supported family.
         groups: Every group that has gates.
         tensors: Names of the tensors to count instead of the encoder's matrices.
+        merged: Count a factorised matrix as one where that is smaller, as the shrunk model has it. Then closing
+            one of many dimensions changes nothing: it is for measuring, not for learning.
     """
 
     def __init__(
-        self, model: PreTrainedModel, groups: Sequence[Group], tensors: Sequence[str] | None = None
+        self,
+        model: PreTrainedModel,
+        groups: Sequence[Group],
+        tensors: Sequence[str] | None = None,
+        merged: bool = False,
     ) -> None:
         names = encoder_matrices(model, dissect(model)) if tensors is None else tensors
         self._sizes = {name: named_tensor(model, name).numel() for name in names}
+        self._factors = _factors(model, self._sizes)
+        self._merged = merged
         self._shares: list[tuple[str, str, float]] = []
         for group in groups:
             self._add(model, group)
@@ -45,7 +54,13 @@ class WeightCount:
 
     @property
     def total(self) -> int:
-        """Weights of the full encoder."""
+        """Weights of the full encoder; where a matrix is factorised, those of the matrix."""
+        factors = sum(self._sizes[name] for pair in self._factors for name in pair)
+        return sum(self._sizes.values()) - factors + sum(self._factors.values())
+
+    @property
+    def stored(self) -> int:
+        """Weights that the model has as it is now, with both factors of a factorised matrix."""
         return sum(self._sizes.values())
 
     def kept(self, gates: Mapping[str, Tensor]) -> Tensor:
@@ -63,12 +78,30 @@ class WeightCount:
         for tensor, group, share in self._shares:
             if group in means:
                 left[tensor] = left[tensor] * (1.0 - share + share * means[group])
-        counts = [torch.as_tensor(left[name]) * size for name, size in self._sizes.items()]
-        return torch.stack(counts).sum()
+        device = next((mean.device for mean in means.values()), None)
+        counts = {
+            name: torch.as_tensor(left[name], device=device) * size for name, size in self._sizes.items()
+        }
+        if self._merged:
+            for (reduce, expand), size in self._factors.items():
+                product = counts.pop(reduce) + counts.pop(expand)
+                counts[expand] = product.clamp(max=size)
+        return torch.stack(list(counts.values())).sum()
 
     def removed(self, gates: Mapping[str, Tensor]) -> Tensor:
         """Return the share of the weights that is removed, in [0, 1]: the sparsity."""
         return 1.0 - self.kept(gates) / self.total
+
+
+def _factors(model: nn.Module, names: Mapping[str, int]) -> dict[tuple[str, str], int]:
+    """Return the size of the matrix that two counted factors stand for."""
+    found = {}
+    for path, module in model.named_modules():
+        if isinstance(module, LowRankLinear):
+            first, second = (f"{end}.weight" for end in ends(module, path))
+            if first in names and second in names:
+                found[first, second] = module.in_features * module.out_features
+    return found
 
 
 def named_tensor(model: nn.Module, name: str) -> Tensor:
@@ -87,12 +120,6 @@ def encoder_matrices(model: nn.Module, anatomy: Anatomy) -> list[str]:
     Returns:
         Names of parameters (as the model computes with them, whether they are parametrized or not).
     """
-    names: dict[str, None] = {}
-    for block in anatomy.blocks:
-        for attention in block.attentions:
-            names |= dict.fromkeys(f"{stretch.module}.weight" for stretch in attention.inputs)
-            names[f"{attention.output}.weight"] = None
-        if block.feed_forward is not None:
-            names |= dict.fromkeys(f"{path}.weight" for path in block.feed_forward.inputs)
-            names[f"{block.feed_forward.output}.weight"] = None
-    return list(names)
+    paths = dict.fromkeys(path for block in anatomy.blocks for path in projections(block))
+    matrices = dict.fromkeys(end for path in paths for end in ends(model.get_submodule(path), path))
+    return [f"{path}.weight" for path in matrices]

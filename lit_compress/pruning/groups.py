@@ -17,9 +17,10 @@ from transformers import PreTrainedModel
 
 from lit_compress.models.anatomy import Anatomy, Attention, Axis, Block, FeedForward, dissect
 from lit_compress.models.anatomy.family import projection_axes
+from lit_compress.models.low_rank import LowRankLinear, ends
 
 #: What can be cut out, from fine to coarse.
-STRUCTURES = ("neuron", "head", "feed_forward", "attention", "layer", "hidden", "vocabulary")
+STRUCTURES = ("neuron", "head", "rank", "feed_forward", "attention", "layer", "hidden", "vocabulary")
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def find_groups(model: PreTrainedModel, structures: Sequence[str], strict: bool 
 
 
 def _block_groups(model: nn.Module, block: Block, layer: int, lists: Sequence[str]) -> list[Group]:
-    groups, whole = [], []
+    groups, whole = _ranks(model, block, layer), []
     for attention in block.attentions:
         heads = _heads(model, attention, layer)
         groups += [heads, _whole(model, attention.module, "attention", attention.output, heads.cut, layer)]
@@ -134,6 +135,29 @@ def neuron_group(model: nn.Module, part: FeedForward, layer: int | None) -> Grou
     return Group(f"{part.module}.neuron", "neuron", part.neurons, (outside,), (*inside, outside), layer)
 
 
+def _ranks(model: nn.Module, block: Block, layer: int) -> list[Group]:
+    """The inner dimensions of the projections that were factorised."""
+    groups = []
+    for path in projections(block):
+        module = model.get_submodule(path)
+        if isinstance(module, LowRankLinear):
+            reduce, expand = ends(module, path)
+            rows = Slot(reduce, "weight", 0)
+            cut = (rows, Slot(expand, "weight", 1))
+            groups.append(Group(f"{path}.rank", "rank", module.rank, (rows,), cut, layer))
+    return groups
+
+
+def projections(block: Block) -> list[str]:
+    """Return the paths of the projections of a block, each once."""
+    paths: list[str] = []
+    for attention in block.attentions:
+        paths += [*(stretch.module for stretch in attention.inputs), attention.output]
+    if block.feed_forward is not None:
+        paths += [*block.feed_forward.inputs, block.feed_forward.output]
+    return list(dict.fromkeys(paths))
+
+
 def _heads(model: nn.Module, attention: Attention, layer: int) -> Group:
     outside = _inputs(model, attention.output, attention.head_width)
     inside = tuple(
@@ -151,8 +175,9 @@ def _whole(
     projection: Any = model.get_submodule(output)
     features = projection.weight.shape[projection_axes(projection)[1]]
     gated = tuple(_outputs(model, output, 0, int(features)))
+    written = {slot.module for slot in gated}
     # A fused projection is among the parts once for queries, keys and values each.
-    inside = tuple(dict.fromkeys(_full(model, slot) for slot in parts if slot.module != output))
+    inside = tuple(dict.fromkeys(_full(model, slot) for slot in parts if slot.module not in written))
     return Group(f"{path}.{structure}", structure, 1, gated, (*inside, *gated), layer)
 
 
@@ -217,10 +242,12 @@ def _norm_slots(model: nn.Module, path: str) -> list[Slot]:
 
 
 def _inputs(model: nn.Module, path: str, width: int = 1) -> Slot:
+    path, _ = ends(model.get_submodule(path), path)
     return Slot(path, "weight", projection_axes(model.get_submodule(path))[0], 0, width)
 
 
 def _outputs(model: nn.Module, path: str, start: int, width: int) -> list[Slot]:
+    _, path = ends(model.get_submodule(path), path)
     projection = model.get_submodule(path)
     slots = [Slot(path, "weight", projection_axes(projection)[1], start, width)]
     if projection.bias is not None:

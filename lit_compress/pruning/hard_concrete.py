@@ -34,7 +34,7 @@ def sample_gates(
         beta: Temperature.
         gamma: Lower stretch limit, below 0.
         zeta: Upper stretch limit, above 1.
-        generator: Source of the random numbers; torch's global one where ``None``.
+        generator: Source of the random numbers, on any device; torch's global one where ``None``.
 
     Returns:
         Gates in [0, 1] of the shape of ``log_alpha``.
@@ -44,7 +44,9 @@ def sample_gates(
     """
     _check(beta, gamma, zeta)
     location = log_alpha.to(torch.promote_types(log_alpha.dtype, torch.float32))
-    noise = torch.empty_like(location).uniform_(_EDGE, 1 - _EDGE, generator=generator)
+    device = location.device if generator is None else generator.device
+    noise = torch.empty_like(location, device=device).uniform_(_EDGE, 1 - _EDGE, generator=generator)
+    noise = noise.to(location.device)
     concrete = torch.sigmoid((noise.log() - (-noise).log1p() + location) / beta)
     return (concrete * (zeta - gamma) + gamma).clamp(0, 1)
 

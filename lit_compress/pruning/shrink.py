@@ -12,6 +12,7 @@ from lit_compress.models.anatomy import UniformShape
 from lit_compress.pruning.alive import alive_units
 from lit_compress.pruning.bake import bake
 from lit_compress.pruning.depth import closed_blocks, drop_blocks
+from lit_compress.pruning.low_rank import cut_ranks
 from lit_compress.pruning.shape import cut_further
 from lit_compress.pruning.uniform import cut_uniform
 
@@ -43,6 +44,7 @@ def shrink(model: PreTrainedModel, uniform: UniformShape | None = None, round_to
     small: Any = copy.deepcopy(model).eval()
     gates = bake(small)
     drop_blocks(small, closed_blocks(gates))
+    cut_ranks(small)
     if uniform is not None:
         cut_uniform(small, uniform, gates.get("hidden"))
         return small

@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lit_compress.models.anatomy.base import Anatomy, Attention, FeedForward
+from lit_compress.models.low_rank import LowRankLinear
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def projection_axes(module: nn.Module) -> tuple[int, int]:
     """Return the axes of the inputs and of the outputs of a projection's weight.
 
     Args:
-        module: A ``Linear``, or GPT-2's ``Conv1D``, whose weight is transposed.
+        module: A ``Linear``, low-rank or not, or GPT-2's ``Conv1D``, whose weight is transposed.
 
     Returns:
         ``(input axis, output axis)``.
@@ -198,7 +199,7 @@ def projection_axes(module: nn.Module) -> tuple[int, int]:
     """
     if isinstance(module, Conv1D):
         return 0, 1
-    if isinstance(module, nn.Linear):
+    if isinstance(module, (nn.Linear, LowRankLinear)):
         return 1, 0
     raise ValueError(
         f"Expected a Linear or Conv1D as projection but got {type(module).__name__}; name the module that holds "
