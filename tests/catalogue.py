@@ -8,6 +8,7 @@ from lit_compress.modules import CompressionModule
 from lit_compress.modules.optim import LRSchedule, OptimizerFactory
 from lit_compress.modules.tasks import Task
 from lit_compress.objectives import Objective, Schedule
+from lit_compress.pruning import Score
 
 _STUDENT = {"class_path": "LayerSubset", "init_args": {"layers": "uniform", "depth": 2, "source": "models/x"}}
 _RAMP = {"start": 4.0, "end": 1.0, "begin": 0.25, "finish": 0.75}
@@ -31,9 +32,12 @@ PARTS: dict[str, tuple[type, dict]] = {
         Objective,
         {"weight": 2.0, "relation_heads": 4, "teacher_layer": 2, "relations": ["queries", "values"]},
     ),
+    "LayerMatch": (Objective, {"weight": 0.9, "teacher_layers": [1, 3], "reduction": "token"}),
     # their schedules
     "Linear": (Schedule, _RAMP),
     "Cosine": (Schedule, _RAMP),
+    "Cubic": (Schedule, {"begin": 0.25, "finish": 0.75}),
+    "Staircase": (Schedule, {"steps": 3, "begin": 0.25, "finish": 0.75}),
     "Switch": (Schedule, {"epoch": 2, "before": 1.0, "after": 0.0}),
     # models
     "LayerSubset": (StudentFactory, {"layers": [0, 2, 4], "depth": 3, "source": "models/x"}),
@@ -71,6 +75,22 @@ PARTS: dict[str, tuple[type, dict]] = {
     ),
     # callbacks
     "Benchmark": (pl.Callback, {"every_n_epochs": 2, "at_end": False, "rounds": 3, "max_seconds": 5.0}),
+    "L0Pruning": (
+        pl.Callback,
+        {
+            "structures": ["head", "neuron", "hidden"],
+            "target": {"sparsity": 0.9},
+            "ramp": {"class_path": "Linear", "init_args": _RAMP},
+            "freeze_at": 0.5,
+            "gate_lr": 0.01,
+            "multiplier_lr": 0.2,
+            "drop": 0.1,
+            "beta": 1.0,
+            "evaluation": "expected",
+            "low_rank": "equal",
+            "part": "x",
+        },
+    ),
     "LotteryTicket": (
         pl.Callback,
         {
@@ -83,10 +103,32 @@ PARTS: dict[str, tuple[type, dict]] = {
         },
     ),
     "ModelFolder": (pl.Callback, {"folder": "x", "enabled": False}),
+    "Pruning": (
+        pl.Callback,
+        {
+            "structure": "block",
+            "score": {"class_path": "Movement", "init_args": {"lr": 0.02}},
+            "target": {"sparsity": 0.9},
+            "ramp": {"class_path": "Cubic", "init_args": {"begin": 0.2, "finish": 0.5}},
+            "scope": "local",
+            "block": [32, 16],
+            "include": ["word_embeddings"],
+            "exclude": ["layer.0."],
+            "every_n_steps": 5,
+        },
+    ),
     "SelectBest": (
         pl.Callback,
         {"quality": "val/mcc", "at_least": "0.98*teacher", "minimise": "benchmark/size_mb"},
     ),
+    # scores of pruning
+    "Magnitude": (Score, {}),
+    "Random": (Score, {"seed": 1}),
+    "Taylor": (Score, {"decay": 1.0}),
+    "Fisher": (Score, {"decay": 0.5}),
+    "Frequency": (Score, {}),
+    "Movement": (Score, {"lr": 0.1}),
+    "SoftMovement": (Score, {"threshold": 0.2, "penalty": 400.0, "keep": 0.01, "lr": 0.1}),
     # modules
     "FineTuning": (CompressionModule, {"student": _STUDENT, "num_labels": 2, "method": "x"}),
     "Distillation": (
@@ -115,6 +157,8 @@ NOT_IN_RECIPES = {
     "Objective",
     "Progress",
     "Schedule",
+    "Score",
     "StudentFactory",
+    "Target",
     "TextSource",
 }

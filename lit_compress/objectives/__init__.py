@@ -4,6 +4,7 @@ from lit_compress.objectives.base import Objective
 from lit_compress.objectives.cosine_embedding import CosineEmbedding, cosine_embedding
 from lit_compress.objectives.hard_labels import HardLabels, hard_labels
 from lit_compress.objectives.hidden import hidden_mse
+from lit_compress.objectives.layer_match import LayerMatch, match_layers
 from lit_compress.objectives.logit_mse import LogitMSE, logit_mse
 from lit_compress.objectives.minilm import MiniLM, MiniLMRelations
 from lit_compress.objectives.pkd import PKD, patient_distance
@@ -19,6 +20,7 @@ __all__ = [
     "CosineEmbedding",
     "Cubic",
     "HardLabels",
+    "LayerMatch",
     "Linear",
     "LogitMSE",
     "MiniLM",
@@ -38,6 +40,7 @@ __all__ = [
     "hard_labels",
     "hidden_mse",
     "logit_mse",
+    "match_layers",
     "patient_distance",
     "relation_kl",
     "soft_targets",

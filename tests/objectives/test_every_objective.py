@@ -14,6 +14,7 @@ from lit_compress.objectives import (
     PKD,
     CosineEmbedding,
     HardLabels,
+    LayerMatch,
     LogitMSE,
     MiniLM,
     MiniLMRelations,
@@ -39,6 +40,7 @@ BUILDERS = {
     "attention": TinyBERTAttention,
     "relations": MiniLMRelations,
     "minilm": MiniLM,
+    "layer_match": LayerMatch,
 }
 TOKEN_LEVEL = {
     "cosine_token": lambda: CosineEmbedding(reduction="token"),
@@ -48,6 +50,7 @@ TOKEN_LEVEL = {
     "attention_token": lambda: TinyBERTAttention(preset="paper"),
     "relations_token": lambda: MiniLMRelations(reduction="token"),
     "minilm_token": lambda: MiniLM(reduction="token"),
+    "layer_match_token": lambda: LayerMatch(reduction="token"),
 }
 PADDED = {
     "hidden_padded": lambda: TinyBERTHidden(preset="reference"),
