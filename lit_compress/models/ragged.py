@@ -118,6 +118,8 @@ def build_model(
         with torch.random.fork_rng(devices=[]), no_init_weights():
             model = base_class(full)
         model.tie_weights()  # without initialisation nobody does
+        for parameter in model.parameters():
+            parameter.data.zero_()  # what was in the memory before may be no number
         restore(model, transforms)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError) as error:
         raise ValueError(

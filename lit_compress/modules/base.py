@@ -13,6 +13,7 @@ from torchmetrics import MetricCollection
 from transformers import PreTrainedModel
 
 from lit_compress.capture import model_inputs
+from lit_compress.models.rebuild import STUDENT, describe_student
 from lit_compress.models.student import StudentFactory
 from lit_compress.models.transforms import restore, transforms_of
 from lit_compress.modules.optim import AdamW, LRSchedule, OptimizerFactory, WarmupLinear, parameter_groups
@@ -230,10 +231,11 @@ class CompressionModule(pl.LightningModule):
             self._random_state = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the random-number states and what was done to the student's structure."""
+        """Add the random-number states, what the student is, and what was done to its structure."""
         checkpoint["random_state"] = capture_random_state()
         if self.student is not None:
             checkpoint["transforms"] = transforms_of(self.student)
+            checkpoint[STUDENT] = describe_student(self.student)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Give the student the structure of the weights; keep the random-number states for the first step."""

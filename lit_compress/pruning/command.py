@@ -1,0 +1,122 @@
+"""``lit-compress shrink``: a run or a model folder in, the folder of a smaller model out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from lit_compress.models.anatomy import UniformShape, family_of
+from lit_compress.models.card import model_card
+from lit_compress.models.checkpoint import check_place, save_folder
+from lit_compress.models.transforms import transforms_of
+from lit_compress.pruning.shrink import shrink
+from lit_compress.pruning.sizes import ShrinkReport
+from lit_compress.pruning.source import Source, is_convnet, open_source, texts_in
+from lit_compress.pruning.summary import pruning_facts
+from lit_compress.pruning.verify import largest_difference
+from lit_compress.pruning.vocabulary import keep_used, trim_vocabulary
+
+#: Largest difference of a logit in float64, in units of the largest logit, with which two models are the same.
+_EXACT = 1e-6
+
+
+def shrink_command(
+    source: str,
+    out: str,
+    heads: int | None = None,
+    neurons: int | None = None,
+    layers: int | None = None,
+    hidden: int | None = None,
+    round_to: int = 1,
+    vocabulary_from: str | None = None,
+    min_count: int = 1,
+    ckpt: str = "best",
+    **convnet: Any,
+) -> None:
+    """Write the folder of a smaller model.
+
+    Args:
+        source: Run folder, whose checkpoint is taken with everything that was pruned; or model folder, hub name or
+            ``package:NAME``.
+        out: The new model folder.
+        heads: Heads of every block; any of ``heads``, ``neurons``, ``layers`` and ``hidden`` makes all blocks
+            alike, so that stock transformers loads the folder.
+        neurons: Neurons of every block.
+        layers: Blocks.
+        hidden: Hidden dimensions.
+        round_to: Keep a multiple of this many neurons where blocks differ.
+        vocabulary_from: Texts whose pieces make the new vocabulary: a text file with one text per line, or a YAML
+            file with a ``data`` section.
+        min_count: Occurrences from which on a piece stays.
+        ckpt: Checkpoint of a run: ``best``, ``last`` or a file.
+        **convnet: What is for convolution nets only.
+
+    Raises:
+        ValueError: The source cannot be shrunk like this, or the result does not compute the same.
+    """
+    sizes = {"layers": layers, "heads": heads, "neurons": neurons, "hidden": hidden}
+    place = Path(out)
+    check_place(place.absolute())
+    if is_convnet(source):
+        from lit_compress.pruning.convnet_command import shrink_convnet
+
+        given = [name for name, value in sizes.items() if value is not None]
+        if given or vocabulary_from is not None:
+            raise ValueError(
+                f"Expected a transformer for --{(given or ['vocabulary-from'])[0]} but {source} holds a convolution "
+                "net; give --sparsity."
+            )
+        shrink_convnet(source, place, round_to=round_to, **convnet)
+        return
+    if convnet:
+        raise ValueError(
+            f"Expected a convolution net for --{next(iter(convnet))} but {source} holds a transformer; give --heads, "
+            "--neurons, --layers or --hidden."
+        )
+    found = open_source(source, ckpt)
+    family_of(found.model)
+    uniform = UniformShape(**sizes) if any(size is not None for size in sizes.values()) else None
+    small = shrink(found.model, uniform, round_to)
+    tokenizer, old_ids = found.tokenizer, None
+    if vocabulary_from is not None:
+        if tokenizer is None:
+            raise ValueError(
+                f"Expected a tokenizer in {source} to choose the vocabulary with but there is none; save it there, or "
+                "leave --vocabulary-from out."
+            )
+        kept = keep_used(tokenizer, texts_in(Path(vocabulary_from)), min_count)
+        small, tokenizer, old_ids = trim_vocabulary(small, tokenizer, kept)
+    exact = _verify(found, small, old_ids, must=uniform is None)
+    facts = _facts(found, small, exact)
+    card = model_card({**facts, "ragged": bool(transforms_of(small))})
+    save_folder(place, small, tokenizer, facts, card)
+    print(ShrinkReport.of(found.model, small))
+    how = "lit_compress.load" if transforms_of(small) else "AutoModel…from_pretrained and lit_compress.load"
+    print(f"Model folder: {place} (for {how})")
+
+
+def _verify(found: Source, small: PreTrainedModel, old_ids: list[int] | None, must: bool) -> bool:
+    """Run both models on random padded inputs; return whether they compute the same."""
+    difference, scale = largest_difference(found.model, small, old_ids)
+    exact = difference <= _EXACT * max(1.0, scale)
+    if must and not exact:
+        raise ValueError(
+            f"Expected the smaller model to compute what the masked one does but their logits differ by "
+            f"{difference:.3g} (the largest is {scale:.3g}); nothing was written: "
+            "please report this with the configuration of the model."
+        )
+    print(f"Largest difference of a logit on random padded inputs, in float64: {difference:.2e}")
+    if not exact:
+        print(
+            "The new shape left out units that did something: fine-tune the folder, or measure it, before you use it."
+        )
+    return exact
+
+
+def _facts(found: Source, small: PreTrainedModel, exact: bool) -> dict[str, Any]:
+    """Return what the new manifest says: what is still true of what the old one said."""
+    facts = {key: value for key, value in found.facts.items() if exact or key != "metrics"}
+    pruning = pruning_facts(found.model, small)
+    return {**facts, **({"pruning": pruning} if pruning else {}), "shrunk_from": found.name}

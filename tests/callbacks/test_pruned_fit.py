@@ -1,0 +1,217 @@
+"""The end of a fit in which units were closed: what is shipped, measured and reported is the smaller model."""
+
+import json
+
+import pytest
+import torch
+
+import lit_compress
+from lit_compress.__main__ import main
+from lit_compress.callbacks import ModelFolder
+from lit_compress.callbacks.student import deployable
+from lit_compress.callbacks.transform import TransformCallback
+from lit_compress.models import Pretrained
+from lit_compress.models.rebuild import rebuild_student
+from lit_compress.models.transforms import transforms_of
+from lit_compress.modules import AdamW, FineTuning
+from lit_compress.pruning.fixed_gates import apply_fixed_gates
+from lit_compress.pruning.gates import gates_of
+from tests.callbacks.conftest import data_module
+from tests.tiny import tiny_bert
+
+
+class CloseUnits(TransformCallback):
+    """Closes more units from step to step: all heads of block 0, every other neuron of the others."""
+
+    def apply(self, model):
+        apply_fixed_gates(model, ["head", "neuron"])
+
+    def move(self, model, progress):
+        for group, gate in gates_of(model).pairs():
+            if group.structure == "head" and group.layer == 0:
+                gate.open.zero_()
+            if group.structure == "neuron" and group.layer:
+                gate.open[1 :: 2 + group.layer] = 0
+
+
+def module(student, **options):
+    return FineTuning(student, optimizer=AdamW(lr=1e-2), num_labels=2, method="closing units", **options)
+
+
+@pytest.fixture
+def run(data, make_trainer, tmp_path):
+    """A finished run folder with config-less checkpoints and a model folder."""
+    trainer = make_trainer(CloseUnits(), ModelFolder())
+    fitted = module(tiny_bert(labels=2, dropout=0.1))
+    trainer.fit(fitted, data)
+    return trainer, fitted, tmp_path / "run"
+
+
+def batch(data):
+    data.setup("validate")
+    found = next(iter(data.val_dataloader()))
+    return {name: found[name] for name in ("input_ids", "attention_mask")}
+
+
+def best(trainer):
+    return FineTuning.load_from_checkpoint(
+        trainer.checkpoint_callback.best_model_path, student=tiny_bert(labels=2), map_location="cpu"
+    )
+
+
+def test_the_folder_is_smaller_and_computes_what_the_checkpoint_does(run, data):
+    trainer, fitted, folder = run
+    loaded = lit_compress.load(folder / "model")
+    blocks = loaded.bert.encoder.layer
+    assert [getattr(block.intermediate.dense, "out_features", None) for block in blocks] == [64, 43, 48, 51]
+    assert [name for name, _ in transforms_of(loaded)] == ["shape"]
+    masked = best(trainer).student.eval()
+    assert gates_of(masked) is not None
+    with torch.no_grad():
+        difference = loaded(**batch(data)).logits - masked(**batch(data)).logits
+    assert difference.abs().max() < 1e-6
+    assert gates_of(fitted.student) is not None and fitted.student.training  # what is shipped is a copy
+    card = (folder / "model" / "README.md").read_text()
+    assert "lit_compress.load" in card
+
+
+def test_the_logged_metric_is_that_of_the_reloaded_folder(run, data, make_trainer, texts):
+    trainer, _, folder = run
+    logged = float(trainer.checkpoint_callback.best_model_score)
+    manifest = json.loads((folder / "model" / "lit_compress.json").read_text())
+    assert manifest["metrics"] == {"val/accuracy": pytest.approx(logged)}
+    again = module(Pretrained(str(folder / "model")))
+    found = make_trainer(checkpoint=False).validate(again, data_module(texts), verbose=False)
+    assert found[0]["val/accuracy"] == pytest.approx(logged)
+
+
+def test_a_ragged_folder_is_trained_on_and_stays_ragged(run, texts, make_trainer, tmp_path):
+    _, _, folder = run
+    start = lit_compress.load(folder / "model")
+    again = module(Pretrained(str(folder / "model")))
+    place = tmp_path / "recovered"
+    trainer = make_trainer(ModelFolder(folder=str(place)))
+    trainer.fit(again, data_module(texts))
+    recovered = lit_compress.load(place)
+    assert transforms_of(recovered) == transforms_of(start)
+    assert {n: t.shape for n, t in recovered.state_dict().items()} == {
+        n: t.shape for n, t in start.state_dict().items()
+    }
+    assert any(not torch.equal(t, start.state_dict()[n]) for n, t in recovered.state_dict().items())
+    rebuilt = rebuild_student(trainer.checkpoint_callback.best_model_path)
+    assert all(torch.equal(t, recovered.state_dict()[n]) for n, t in rebuilt.state_dict().items())
+
+
+def test_a_checkpoint_alone_gives_the_student(run):
+    trainer, _, _ = run
+    path = trainer.checkpoint_callback.best_model_path
+    rebuilt = rebuild_student(path)
+    state = torch.load(path, weights_only=True)["state_dict"]
+    wanted = {k.removeprefix("student."): v for k, v in state.items() if k.startswith("student.")}
+    assert rebuilt.state_dict().keys() == wanted.keys()
+    assert all(torch.equal(value, wanted[name]) for name, value in rebuilt.state_dict().items())
+    assert transforms_of(rebuilt) == transforms_of(best(trainer).student)
+
+
+def test_what_was_masked_is_still_there_to_train_on_after_shipping(run):
+    """Deep copies of parametrized modules share their class: folding the copy must not touch the original."""
+    _, fitted, _ = run
+    before = {name: value.clone() for name, value in fitted.student.state_dict().items()}
+    deployable(fitted.student)
+    assert gates_of(fitted.student) is not None
+    after = fitted.student.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(after[name], before[name]) for name in before)
+    fitted.student(input_ids=torch.ones(1, 3, dtype=torch.long))
+
+
+# -- the verb --------------------------------------------------------------------------------------
+
+
+def test_the_verb_makes_the_same_folder_from_the_checkpoint(run, tmp_path, capsys):
+    _, _, folder = run
+    assert main(["shrink", str(folder), "--out", str(tmp_path / "small")]) == 0
+    shown = capsys.readouterr().out
+    assert "heads per layer    4 4 4 4 → 0 4 4 4" in " ".join(shown.split("\n")) or "→ 0 4 4 4" in shown
+    assert "(for lit_compress.load)" in shown
+    first, second = lit_compress.load(folder / "model"), lit_compress.load(tmp_path / "small")
+    assert all(torch.equal(t, second.state_dict()[n]) for n, t in first.state_dict().items())
+    manifest = json.loads((tmp_path / "small" / "lit_compress.json").read_text())
+    source = json.loads((folder / "model" / "lit_compress.json").read_text())
+    for key in ("method", "task", "label_names", "input_lengths", "metrics"):
+        assert manifest[key] == source[key], key
+    assert (tmp_path / "small" / "tokenizer.json").is_file()
+
+
+def test_the_verb_makes_a_uniform_folder_with_fewer_words(run, tmp_path, capsys):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    _, _, folder = run
+    texts = tmp_path / "texts.txt"
+    texts.write_text("the good film\n\nnot a bad plot\nthe film\n")
+    command = ["shrink", str(folder), "--out", str(tmp_path / "small"), "--neurons", "16", "--layers", "2"]
+    assert main([*command, "--vocabulary-from", str(texts), "--min-count", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "left out units that did something" in shown and "AutoModel…from_pretrained" in shown
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "small")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "small")
+    assert (model.config.intermediate_size, model.config.num_hidden_layers) == (16, 2)
+    assert model.config.vocab_size == len(tokenizer) < 90
+    manifest = json.loads((tmp_path / "small" / "lit_compress.json").read_text())
+    assert "metrics" not in manifest and manifest["label_names"] == ["a", "b"]
+
+
+def test_the_verb_shrinks_a_folder_again(run, tmp_path, capsys):
+    _, _, folder = run
+    assert main(["shrink", str(folder / "model"), "--out", str(tmp_path / "second")]) == 0
+    first, second = lit_compress.load(folder / "model"), lit_compress.load(tmp_path / "second")
+    assert transforms_of(first) == transforms_of(second)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--ckpt", "epoch_9.ckpt"],
+            "Expected a checkpoint at epoch_9.ckpt but there are best.ckpt, last.ckpt",
+        ),
+        (["--neurons", "65"], "Expected at most 64 neurons"),
+        (["--heads", "2"], "set hidden="),
+        (["--layers", "0"], "uniform layers to be at least 1"),
+        (["--round-to", "0"], "round_to to be at least 1"),
+        (["--vocabulary-from", "nowhere.txt"], "Expected a file of texts"),
+    ],
+)
+def test_the_verb_refuses(run, tmp_path, capsys, arguments, message):
+    _, _, folder = run
+    assert main(["shrink", str(folder), "--out", str(tmp_path / "small"), *arguments]) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "small").exists()
+
+
+def test_the_verb_refuses_an_occupied_place_and_a_ckpt_for_a_folder(run, tmp_path, capsys):
+    _, _, folder = run
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("important")
+    assert main(["shrink", str(folder), "--out", str(tmp_path / "thesis")]) == 1
+    assert "something else is there" in capsys.readouterr().err
+    assert main(["shrink", str(folder / "model"), "--out", str(tmp_path / "x"), "--ckpt", "last"]) == 1
+    assert "leave --ckpt out" in capsys.readouterr().err
+
+
+def test_the_verb_refuses_a_ragged_folder_for_more_than_it_has(run, tmp_path, capsys):
+    _, _, folder = run
+    assert main(["shrink", str(folder / "model"), "--out", str(tmp_path / "x"), "--neurons", "48"]) == 1
+    assert "at most 43 neurons" in capsys.readouterr().err
+    assert main(["shrink", str(folder / "model"), "--out", str(tmp_path / "x"), "--neurons", "40"]) == 1
+    assert "same number of heads" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="cannot be read"):
+        rebuild_student(path)
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(ValueError, match="KeyError"):
+        rebuild_student(path)
