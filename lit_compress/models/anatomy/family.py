@@ -146,6 +146,7 @@ def count_positions(
     hidden_states: Tensor,
     layer_idx: int | None,
     past_key_values: Any = None,
+    layer_past: Any = None,
     key_value_states: Tensor | None = None,
     encoder_hidden_states: Tensor | None = None,
     **kwargs: Any,
@@ -158,13 +159,15 @@ def count_positions(
         hidden_states: ``(batch, length, hidden)``.
         layer_idx: Number of the block in the cache.
         past_key_values: The cache, if there is one.
+        layer_past: The same, under the name that GPT-NeoX gives it.
         key_value_states: What a cross attention reads; its length is not the number of positions.
         encoder_hidden_states: The same, under its other name.
         **kwargs: Further arguments of the attention.
     """
-    if past_key_values is None or key_value_states is not None or encoder_hidden_states is not None:
+    cache = layer_past if past_key_values is None else past_key_values
+    if cache is None or key_value_states is not None or encoder_hidden_states is not None:
         return
-    cache = getattr(past_key_values, "self_attention_cache", past_key_values)
+    cache = getattr(cache, "self_attention_cache", cache)
     batch, length, _ = hidden_states.shape
     nothing = hidden_states.new_zeros(batch, 1, length, 1)
     cache.update(nothing, nothing, layer_idx)
