@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from torch import nn
 from transformers import PreTrainedModel
 
+from lit_compress.models.anatomy import dissect
+
 #: Where the blocks are, below the base model. ALBERT is the exception: it calls few modules many times.
 _BLOCKS = {
     "bert": "encoder.layer",
@@ -27,8 +29,8 @@ class Architecture:
         family: ``model_type`` of the configuration, such as ``"bert"``.
         num_layers: Number of blocks.
         hidden_size: Width of the hidden states.
-        num_heads: Attention heads per block.
-        head_dim: Width of one head.
+        num_heads: Attention heads per block; where blocks differ, those of the block with the fewest.
+        head_dim: Width of one head, which pruning does not change.
         vocab_size: Rows of the word embedding; ``None`` for models without one.
         num_labels: Outputs of the task head.
     """
@@ -43,7 +45,7 @@ class Architecture:
 
 
 def describe(model: PreTrainedModel) -> Architecture:
-    """Read the architecture of a model.
+    """Read the architecture of a model, from its modules where pruning made them differ from the configuration.
 
     Args:
         model: A transformer encoder of a supported family, with or without a task head.
@@ -56,12 +58,16 @@ def describe(model: PreTrainedModel) -> Architecture:
     """
     config = model.config
     block_list(model)  # refuses families whose layers cannot be named
+    anatomy = dissect(model)
+    attentions = [attention for block in anatomy.blocks for attention in block.attentions]
+    fewest = min(sum(attention.heads for attention in block.attentions) for block in anatomy.blocks)
+    said = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Architecture(
         family=config.model_type,
         num_layers=config.num_hidden_layers,
-        hidden_size=config.hidden_size,
-        num_heads=config.num_attention_heads,
-        head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        hidden_size=anatomy.stream.size,
+        num_heads=fewest,
+        head_dim=attentions[0].head_width if attentions else said,
         vocab_size=getattr(config, "vocab_size", None),
         num_labels=int(config.num_labels or 0),
     )
