@@ -129,12 +129,15 @@ def _size(model: PreTrainedModel, groups: Sequence[Group], structure: str, size:
     smallest = min((len(kept) for kept in cut.values()), default=None)
     present = {group.units for group in groups} | ({0} if smallest == 0 else set())
     if size is None:
+        if not cut:
+            return None
         if len(present) > 1:
+            advice = f"give {structure}s, at most {min(present)}, or " if min(present) else ""
             raise ValueError(
-                f"Expected the same number of {structure}s in all blocks but got {sorted(present)}; give "
-                f"{structure}s, at most {min(present)}, or start from the masked model."
+                f"Expected the same number of {structure}s in all blocks but got {sorted(present)}; {advice}start from "
+                "the masked model, such as the checkpoint of the run, from which nothing is cut out yet."
             )
-        return None if not cut else min(present)
+        return min(present)
     if not present or size > min(present):
         raise ValueError(
             f"Expected at most {min(present, default=0)} {structure}s, as the smallest block has, but got "
