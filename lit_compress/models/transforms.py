@@ -21,9 +21,10 @@ TRANSFORMS: dict[str, str] = {
     "hard_concrete_gates": "lit_compress.pruning.hard_concrete_gates:apply_hard_concrete_gates",
     "low_rank": "lit_compress.pruning.low_rank:apply_low_rank",
     "shape": "lit_compress.pruning.shape:apply_shape",
+    "sizes": "lit_compress.models.sizes:apply_sizes",
 }
 #: Those that a finished model may have: they shape ordinary weights, and model folders record them.
-SHAPES = ("shape", "low_rank")
+SHAPES = ("shape", "low_rank", "sizes")
 _ATTRIBUTE = "_lit_compress_transforms"
 
 
