@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from lit_compress.models.architecture import block_list
 from lit_compress.models.factory import from_pretrained, load_config, set_labels
 from lit_compress.models.layers import choose_layers, copy_layers
 from lit_compress.models.names import resolve_model
+from lit_compress.models.transforms import transforms_of
 
 #: Loads the teacher when it is called, in float32.
 TeacherLoader = Callable[[], PreTrainedModel]
@@ -49,7 +51,8 @@ class LayerSubset(StudentFactory):
     """Keeps some blocks of the teacher and copies them with the embeddings, the pooler and the head.
 
     The initialisation of DistilBERT (Sanh et al. 2019, arXiv:1910.01108, section 3) and of PKD
-    (Sun et al. 2019, arXiv:1908.09355). The head is copied where its shape fits the task.
+    (Sun et al. 2019, arXiv:1908.09355). The head is copied where its shape fits the task. Of a model that was shrunk
+    the blocks keep their sizes.
 
     Args:
         layers: ``every_other``, ``first_k``, ``last_k``, ``distilbert``, ``uniform``, or an ascending list of
@@ -83,6 +86,8 @@ class LayerSubset(StudentFactory):
                 "set student.init_args.source to a model folder or hub name."
             )
         chosen = choose_layers(self.layers, self.depth, len(block_list(source)))
+        if transforms_of(source):
+            return _without_blocks(source, chosen, num_labels, label_names, is_regression)
         config = _copy_config(source.config)
         config.num_hidden_layers = len(chosen)
         set_labels(config, num_labels, label_names, is_regression)
@@ -199,6 +204,32 @@ class Pretrained(StudentFactory):
     ) -> PreTrainedModel:
         """Return the student; see ``StudentFactory.build``."""
         return from_pretrained(self.name, num_labels, label_names, is_regression)
+
+
+def _without_blocks(
+    source: PreTrainedModel,
+    chosen: list[int],
+    num_labels: int,
+    label_names: list[str] | None,
+    is_regression: bool,
+) -> PreTrainedModel:
+    """Copy a model whose blocks differ in size, which no configuration builds, and drop the other blocks."""
+    # Imported late: pruning imports this package.
+    from lit_compress.pruning.depth import drop_blocks
+
+    if source.config.num_labels != num_labels:
+        raise ValueError(
+            f"Expected a source with a head for {num_labels} labels, because its blocks differ in size and no new head "
+            f"can be put on it, but got one for {source.config.num_labels}; take a model of this task."
+        )
+    student = copy.deepcopy(source).requires_grad_(True)
+    paths = {id(module): path for path, module in student.named_modules()}
+    drop_blocks(
+        student,
+        [paths[id(block)] for index, block in enumerate(block_list(student)) if index not in chosen],
+    )
+    set_labels(student.config, num_labels, label_names, is_regression)
+    return student.float().train()
 
 
 _DISTILBERT_NAMES = {"intermediate_size": "hidden_dim"}

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
 import lit_compress
-from lit_compress.models import Pretrained, Teacher
+from lit_compress.models import LayerSubset, Pretrained, Teacher
 from lit_compress.models.anatomy import UniformShape
 from lit_compress.models.checkpoint import load, save_folder
 from lit_compress.models.factory import from_pretrained
@@ -167,6 +167,21 @@ def test_it_is_the_start_of_a_fit(folder, ragged):
     assert torch.equal(logits(student.eval()), logits(ragged))
     with pytest.raises(ValueError, match="Expected a model for 5 labels"):
         Pretrained(str(folder)).build(None, 5)
+
+
+def test_layers_are_taken_from_it(folder, ragged):
+    student = LayerSubset([0, 2]).build(lambda: Teacher(str(folder)).load(), 3, ["a", "b", "c"])
+    blocks, kept = ragged.bert.encoder.layer, student.bert.encoder.layer
+    assert student.training and all(parameter.requires_grad for parameter in student.parameters())
+    assert student.config.num_hidden_layers == 2 and student.config.id2label[1] == "b"
+    for block, source in zip(kept, (blocks[0], blocks[2]), strict=True):
+        state = source.state_dict()
+        assert all(torch.equal(value, state[name]) for name, value in block.state_dict().items())
+    assert ragged.config.num_hidden_layers == 3
+    again = load(save_folder(folder.parent / "student", student, None, {}))
+    assert torch.equal(logits(again), logits(student.eval()))
+    with pytest.raises(ValueError, match="no new head can be put on it"):
+        LayerSubset([0, 2], source=str(folder)).build(None, 5)
 
 
 def test_no_new_head_is_put_on_a_ragged_encoder(ragged, tmp_path):
