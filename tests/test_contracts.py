@@ -9,12 +9,12 @@ import yaml
 from jsonargparse import ArgumentParser
 
 import lit_compress
-from lit_compress import callbacks, capture, cli, data, models, modules, objectives
+from lit_compress import callbacks, capture, cli, data, models, modules, objectives, pruning
 from lit_compress.modules import Distillation, FineTuning
 from tests.catalogue import NOT_IN_RECIPES, PARTS
 from tests.runs import arguments
 
-PACKAGES = (callbacks, data, models, modules, objectives)
+PACKAGES = (callbacks, data, models, modules, objectives, pruning)
 PUBLIC = {name: getattr(package, name) for package in PACKAGES for name in package.__all__}
 CLASSES = {name: item for name, item in PUBLIC.items() if inspect.isclass(item)}
 FUNCTIONS = {
@@ -65,7 +65,8 @@ def contains(whole, part):
 @pytest.mark.parametrize("name", PARTS)
 def test_from_yaml_by_bare_name_and_back(name):
     parser = parser_of(name)
-    written = {"class_path": name, "init_args": PARTS[name][1]}
+    settings = PARTS[name][1]
+    written = {"class_path": name, **({"init_args": settings} if settings else {})}
     config = parser.parse_string(json.dumps({"part": written}))
     built = parser.instantiate_classes(config).part
     assert type(built) is CLASSES[name]
@@ -93,7 +94,7 @@ def test_refuses_a_key_that_no_part_has(name):
 
 
 @pytest.mark.parametrize(
-    "base", sorted(NOT_IN_RECIPES & {"Objective", "Schedule", "StudentFactory", "TextSource"})
+    "base", sorted(NOT_IN_RECIPES & {"Objective", "Schedule", "Score", "StudentFactory", "TextSource"})
 )
 def test_refuses_a_base_class_as_a_part(base):
     with pytest.raises(TypeError, match="abstract"):
@@ -159,6 +160,11 @@ def test_methods_of_papers_cite_them():
         "TinyBERTAttention": "1909.10351",
         "MiniLM": "2002.10957",
         "MiniLMRelations": "2012.15828",
+        "Magnitude": "1506.02626",
+        "Taylor": "1905.10650",
+        "Fisher": "1801.05787",
+        "Movement": "2005.07683",
+        "SoftMovement": "2005.07683",
     }
     assert all(number in inspect.getdoc(CLASSES[name]) for name, number in papers.items())
 

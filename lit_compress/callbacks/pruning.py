@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from lit_compress.callbacks.transform import TransformCallback, model_of, unscale
 from lit_compress.modules.progress import progress_of
 from lit_compress.pruning.compressed_size import compressed_size
+from lit_compress.pruning.latency import speedup_figures
 from lit_compress.pruning.movement import SoftMovement
 from lit_compress.pruning.patterns import pattern_of
 from lit_compress.pruning.scores import Magnitude, Score
@@ -124,6 +125,11 @@ class Pruning(TransformCallback):
         """Put masks or gates on the model; see ``TransformCallback.apply``."""
         self.pattern.apply(model)
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Apply the structure; what an earlier validation loaded is not where this fit goes on from."""
+        self._restored = None
+        super().setup(trainer, pl_module, stage)
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the target against the model, and begin to score."""
         model = model_of(pl_module)
@@ -134,6 +140,7 @@ class Pruning(TransformCallback):
         self.pattern.prepare(model, self._sites, self.target)
         self._resume() if self._restored is not None else self._begin_anew()
         if self._restored is None and self.target is not None:
+            self.pattern.refuse_less(self._sites, self.target)
             self._floor = self.pattern.gone({site.name: site.open for site in self._sites})
         if not self._frozen:
             self._start_scores()
@@ -263,6 +270,9 @@ class Pruning(TransformCallback):
             found["compress/target_sparsity"] = self._position * self.target.sparsity
         elif self.target is not None:
             found["compress/target_speedup"] = 1.0 / (1.0 - self._position * self.target.removed)
+            if self._sites and isinstance(self.pattern, Units):
+                open_units = {site.name: site.open for site in self._sites}
+                found |= speedup_figures(self.pattern.cost, self.target, open_units)
         return found
 
     # -- checkpoints ---------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from lit_compress.models.transforms import transforms_of
+from lit_compress.pruning.bake import bake
+from lit_compress.pruning.masks import WEIGHT_MASKS
 from lit_compress.pruning.shrink import shrink
 
 _PREFIX = "student."
@@ -83,4 +85,9 @@ def deployable(student: nn.Module) -> PreTrainedModel:
 
 
 def _shipped(model: Any) -> PreTrainedModel:
-    return shrink(model) if transforms_of(model) else model.eval()
+    done = {name for name, _ in transforms_of(model)}
+    if done == {WEIGHT_MASKS}:
+        # Zeros in an ordinary model, which stock transformers loads; where whole rows are zero, `shrink` cuts them out.
+        bake(model)
+        return model.eval()
+    return shrink(model) if done else model.eval()

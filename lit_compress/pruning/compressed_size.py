@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 
 from lit_compress.models.anatomy import dissect
 from lit_compress.pruning.counting import encoder_matrices
-from lit_compress.pruning.gates import Gates, gates_of
+from lit_compress.pruning.gates import GATES, Gates, gates_of
 from lit_compress.pruning.groups import Group, Slot
-from lit_compress.pruning.masks import Masked, masks_of
+from lit_compress.pruning.masks import kept_entries
 
 _PARAMETRIZED, _ORIGINAL = ".parametrizations.", ".original"
 
@@ -27,19 +27,15 @@ def compressed_size(model: PreTrainedModel) -> tuple[float, int]:
         Share of the weights of the blocks' matrices that are closed; and the number of all parameters that are
         neither masked nor cut out by ``shrink`` with the closed units.
     """
-    masks = dict(masks_of(model))
+    masks = kept_entries(model)
     closed = _closed_entries(model)
     dropped = _dropped_blocks(model)
     named = {_plain(name): parameter for name, parameter in model.named_parameters()}
     kept = {name: _kept(name, tensor, masks, closed, dropped) for name, tensor in named.items()}
     matrices = [name for name in encoder_matrices(model, dissect(model)) if name in named]
     full = sum(named[name].numel() for name in matrices)
-    gates = f"{_GATES}."
-    params = sum(number for name, number in kept.items() if not name.startswith(gates))
+    params = sum(number for name, number in kept.items() if not name.startswith(f"{GATES}."))
     return 1.0 - sum(kept[name] for name in matrices) / full, params
-
-
-_GATES = "gates"
 
 
 def _plain(name: str) -> str:
@@ -90,7 +86,7 @@ def _close(model: Any, slot: Slot, is_open: Tensor, found: dict[tuple[str, int],
 def _kept(
     name: str,
     tensor: Tensor,
-    masks: dict[str, Masked],
+    masks: dict[str, Tensor],
     closed: dict[tuple[str, int], Tensor],
     dropped: tuple[str, ...],
 ) -> int:
@@ -98,7 +94,7 @@ def _kept(
         return 0
     axes = {axis: ~gone for (at, axis), gone in closed.items() if at == name}
     if name in masks:
-        keep = masks[name].expanded()
+        keep = masks[name]
         for axis, open_ in axes.items():
             keep = keep.index_select(axis, open_.nonzero().flatten().to(keep.device))
         return int(keep.count_nonzero())

@@ -80,9 +80,12 @@ class MaskedBias(nn.Module):
 
     def forward(self, bias: Tensor) -> Tensor:
         """Return the bias ``(outputs,)`` with zeros where no weight is left."""
+        return bias * self.expanded()
+
+    def expanded(self) -> Tensor:
+        """Return which outputs have a weight left, as booleans ``(outputs,)``."""
         weight = self._weight[0]
-        rows = weight.keep.any(self.axis)
-        return bias * rows.repeat_interleave(weight.block[1 - self.axis])
+        return weight.keep.any(self.axis).repeat_interleave(weight.block[1 - self.axis])
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -184,10 +187,25 @@ def _refuse_tied(model: nn.Module, tensors: Sequence[str]) -> None:
 
 def mask_on(module: nn.Module, tensor: str) -> Masked | None:
     """Return the mask of a tensor, ``None`` where it has none."""
+    return _step_on(module, tensor, Masked)
+
+
+def _step_on(module: Any, tensor: str, kind: type[Any]) -> Any:
     if not parametrize.is_parametrized(module, tensor):
         return None
-    chain: Any = module.parametrizations[tensor]  # type: ignore[index]
-    return next((step for step in chain if isinstance(step, Masked)), None)
+    return next((step for step in module.parametrizations[tensor] if isinstance(step, kind)), None)
+
+
+def kept_entries(model: nn.Module) -> dict[str, Tensor]:
+    """Return which entries of masked matrices and of their biases are kept, as booleans of their shapes, by name."""
+    found: dict[str, Tensor] = {}
+    for name, mask in masks_of(model):
+        found[name] = mask.expanded()
+        path = name.rpartition(".")[0]
+        bias = _step_on(model.get_submodule(path), "bias", MaskedBias)
+        if bias is not None:
+            found[f"{path}.bias"] = bias.expanded()
+    return found
 
 
 def masks_of(model: nn.Module) -> Iterator[tuple[str, Masked]]:

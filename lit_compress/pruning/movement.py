@@ -15,12 +15,12 @@ from lit_compress.pruning.sites import Site
 
 
 class Movement(Score):
-    r"""Movement pruning with a set share of weights: those with the highest scores stay (arXiv:2005.07683).
+    """Movement pruning with a set share of weights: those with the highest scores stay (arXiv:2005.07683).
 
-    The model computes with :math:`W' = W \odot M(S)`, the scores get the straight-through gradient
-    :math:`\partial L/\partial S = \partial L/\partial W' \odot W` (equation 2; summed over the block, or over all
-    weights of a gate, for larger units), and closed weights get none. Scores begin at 0 and are not decayed.
-    The paper takes the highest scores of each matrix: ``scope: local``; ``global`` compares all of them.
+    The model computes with ``W' = W * M(S)``, the scores get the straight-through gradient ``dL/dS = dL/dW' * W``
+    (equation 2; summed over the block, or over all weights of a gate, for larger units), and closed weights get
+    none. Scores begin at 0 and are not decayed. The paper takes the highest scores of each matrix, ``local``;
+    ``global`` compares all of them.
 
     Args:
         lr: Peak learning rate of the scores; it follows the schedule of the module's optimizer.

@@ -37,7 +37,7 @@ class Pattern(ABC):
         """Get ready for a fit.
 
         Raises:
-            ValueError: The target cannot be reached, or more is gone already.
+            ValueError: The target cannot be reached.
         """
 
     def kept_of_pools(self) -> int:
@@ -62,9 +62,18 @@ class Pattern(ABC):
         """Return the share of the cost that is gone."""
 
     def refuse_less(self, sites: Sequence[Site], target: Target) -> None:
-        """Refuse a target below what is closed or zero already: a ramp to it would bring units back."""
-        there = self.gone({site.name: site.open & ~site.empty() for site in sites})
-        if there > target.removed + 1e-6:
+        """Refuse a target below what is closed or zero already, at the start of a fit that goes on from none.
+
+        Raises:
+            ValueError: A ramp to the target would bring units back.
+        """
+        alive = {site.name: site.open & ~site.empty() for site in sites}
+        there = self.gone(alive)
+        # The target itself may be exceeded by less than a unit.
+        reached = self.gone(
+            self.decide({name: units.float() for name, units in alive.items()}, target.removed)
+        )
+        if there > reached + 1e-6:
             raise ValueError(
                 f"Expected a target above what is pruned already, {there:.4f} of the cost, but got "
                 f"{target.removed:.4f}; raise it, or begin with the model before it was pruned."

@@ -88,7 +88,6 @@ class Units(Pattern):
                 f"Expected a target of {_reachable(target, most)}, all that can go when keep_at_least={self.at_least} "
                 f"of every group stay, but got {_asked(target)}; lower it, or add structures to {self.structures}."
             )
-        self.refuse_less(sites, target)
 
     def _count(self, model: Any, sites: Sequence[Site], target: Target) -> Cost:
         groups = [site.group for site in sites if isinstance(site, GateSite)]
@@ -125,6 +124,11 @@ class Units(Pattern):
             self.kept_of_pools(),
             self.per_cost,
         )
+
+    @property
+    def cost(self) -> Cost | None:
+        """What the target is counted in, ``None`` before ``prepare`` and without a target."""
+        return self._cost
 
     def gone(self, open_units: Mapping[str, Tensor]) -> float:
         """Return the share of the cost that is gone; see ``Pattern.gone``."""

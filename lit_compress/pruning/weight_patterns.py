@@ -83,7 +83,6 @@ class Weights(Pattern):
                     f"Expected target.sparsity of at most {1 - 1 / total:.6g}, which leaves one of {total} units, but "
                     f"got {target.sparsity}; lower it."
                 )
-        self.refuse_less(sites, target)
 
     def decide(self, values: Mapping[str, Tensor], removed: float) -> dict[str, Tensor]:
         """Close the lowest ones, exactly as many as the share says; see ``Pattern.decide``."""

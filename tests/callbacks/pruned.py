@@ -1,0 +1,80 @@
+"""A foreign module, fits of it, and settings of Pruning for every structure and score."""
+
+from __future__ import annotations
+
+import lightning.pytorch as pl
+import torch
+from torch.utils.data import DataLoader
+
+from lit_compress.callbacks import Pruning
+from lit_compress.pruning import Fisher, Magnitude, Movement, Random, SoftMovement, Target, Taylor
+from tests.tiny import tiny_batch, tiny_bert
+
+#: structure → (settings, reachable sparsity)
+STRUCTURES = {
+    "weight": ({}, 0.8),
+    "block": ({"block": [4, 2]}, 0.75),
+    "2:4": ({}, 0.5),
+    "head": ({}, 0.2),
+    "neuron": ({"scope": "local"}, 0.3),
+    "attention": ({}, 0.2),
+    "feed_forward": ({}, 0.2),
+    "layer": ({}, 0.5),
+    "hidden": ({}, 0.4),
+    "vocabulary": ({}, 0.5),
+}
+SCORES = {
+    "magnitude": Magnitude,
+    "taylor": Taylor,
+    "fisher": Fisher,
+    "random": Random,
+    "movement": Movement,
+    "soft": lambda: SoftMovement(threshold=0.4, penalty=100.0, lr=0.1),
+}
+
+
+def pruning(structure: str = "weight", score: str = "magnitude", /, **changes) -> Pruning:
+    settings, sparsity = STRUCTURES[structure]
+    target = None if score == "soft" else Target(sparsity=sparsity)
+    options = {"structure": structure, "score": SCORES[score](), "target": target, "every_n_steps": 2}
+    return Pruning(**{**options, **settings, **changes})
+
+
+class Foreign(pl.LightningModule):
+    """A module that has never heard of this library; its batches depend on nothing but their number."""
+
+    def __init__(self, model=None) -> None:
+        super().__init__()
+        self.net = model or tiny_bert(layers=2, hidden=16)
+
+    def training_step(self, batch, batch_idx):
+        rows = tiny_batch(seed=batch_idx)
+        rows.pop("example_id")
+        return self.net(**rows).loss
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), lr=1e-2, weight_decay=0.1)
+
+
+def fit(callbacks, folder, steps=8, accumulate=1, resume=None, module=None, **options) -> pl.LightningModule:
+    """Fit a module for some optimizer steps; return it."""
+    module = module or Foreign()
+    trainer = pl.Trainer(
+        default_root_dir=str(folder),
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        deterministic=True,
+        accumulate_grad_batches=accumulate,
+        callbacks=callbacks,
+        **{
+            "enable_checkpointing": any(isinstance(c, pl.callbacks.ModelCheckpoint) for c in callbacks),
+            **options,
+        },
+    )
+    # The batches that callbacks see are the ones that the module uses.
+    batches = [tiny_batch(seed=index) for index in range(steps * accumulate)]
+    trainer.fit(module, DataLoader(batches, batch_size=None), ckpt_path=resume, weights_only=True)
+    return module
