@@ -152,6 +152,18 @@ def test_first_and_last_layer_dropped(name):
     assert paths == [f"{path}.0" for path in dissect(model).block_lists]
 
 
+@pytest.mark.parametrize("name", LAYERED)
+def test_without_the_first_layer_it_is_the_model_that_its_configuration_builds(name):
+    model = family_model(name)
+    gates = fix(model, ["layer"])
+    for path in dissect(model).block_lists:
+        gates[f"{path}.0.layer".replace(".", "/")].open[:] = 0.0
+    small = assert_same(model, name)
+    built = type(small)(type(small.config).from_dict(small.config.to_dict())).double().eval()
+    built.load_state_dict(small.state_dict())
+    assert (run(built, name) - run(small, name)).abs().max().item() < 1e-10
+
+
 @pytest.mark.parametrize("name", SHARED)
 def test_refuses_layers_that_are_called_several_times(name):
     with pytest.raises(ValueError, match=r"structure layer in AlbertForSequenceClassification .* leave the"):
