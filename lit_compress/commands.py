@@ -172,6 +172,8 @@ examples:
       (student: Pretrained, name: small) where units that did something had to go
   lit-compress shrink runs/x/model --out small --vocabulary-from texts.txt --min-count 5
       a model folder with the word pieces that texts use; the tokenizer is shrunk to match
+  lit-compress shrink resnet --out small --sparsity 0.5
+      a convolution net without half of its weights: prune, then fine-tune
 """
 
 
@@ -210,6 +212,14 @@ def _add_shrink(verbs: Any) -> None:
         "--min-count", type=int, metavar="N", help="occurrences from which on a piece stays (default: 1)"
     )
     verb.add_argument("--ckpt", metavar="best|last|FILE", help="checkpoint of a run folder (default: best)")
+    nets = verb.add_argument_group("convolution nets", 'pip install "lit-compress[convnets]"')
+    nets.add_argument("--sparsity", type=float, metavar="S", help="share of the weights to remove, 0 to 1")
+    nets.add_argument(
+        "--importance",
+        metavar="NAME",
+        help="magnitude (default), batch_norm, lamp, fpgm, random: how channels are ranked",
+    )
+    nets.add_argument("--image-size", type=int, metavar="N", help="pixels (default: what the folder says)")
 
 
 def _add(parsers: Any, name: str, function: Callable[..., None], **options: Any) -> argparse.ArgumentParser:

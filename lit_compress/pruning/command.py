@@ -72,8 +72,9 @@ def shrink_command(
         return
     if convnet:
         raise ValueError(
-            f"Expected a convolution net for --{next(iter(convnet))} but {source} holds a transformer; give --heads, "
-            "--neurons, --layers or --hidden."
+            f"Expected a convolution net for --{next(iter(convnet)).replace('_', '-')} but {source} holds a "
+            "transformer; prune it in training with a callback such as Pruning, or give --heads, --neurons, "
+            "--layers or --hidden."
         )
     found = open_source(source, ckpt)
     family_of(found.model)
