@@ -7,7 +7,8 @@ import torch
 
 import lit_compress
 from lit_compress.__main__ import main
-from lit_compress.callbacks import ModelFolder
+from lit_compress.benchmark.results import read_results
+from lit_compress.callbacks import Benchmark, ModelFolder
 from lit_compress.callbacks.student import deployable
 from lit_compress.callbacks.transform import TransformCallback
 from lit_compress.models import Pretrained
@@ -122,6 +123,16 @@ def test_what_was_masked_is_still_there_to_train_on_after_shipping(run):
     after = fitted.student.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(after[name], before[name]) for name in before)
     fitted.student(input_ids=torch.ones(1, 3, dtype=torch.long))
+
+
+def test_the_benchmark_measures_the_smaller_model(fake_workers, data, make_trainer, tmp_path):
+    trainer = make_trainer(CloseUnits(), Benchmark(rounds=3), ModelFolder())
+    trainer.fit(module(tiny_bert(labels=2)), data)
+    row = read_results(tmp_path / "run" / "results.jsonl")[-1]
+    shipped = lit_compress.load(tmp_path / "run" / "model")
+    parameters, full = (sum(p.numel() for p in m.parameters()) for m in (shipped, tiny_bert(labels=2)))
+    # 4 bytes a parameter, and names and shapes in front of them.
+    assert 0 < row["bytes"] - 4 * parameters < 20_000 < 4 * (full - parameters)
 
 
 # -- the verb --------------------------------------------------------------------------------------
