@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import yaml
 
 import lit_compress
 from lit_compress.__main__ import main
@@ -17,6 +18,7 @@ from lit_compress.models.transforms import transforms_of
 from lit_compress.modules import AdamW, FineTuning
 from lit_compress.pruning.fixed_gates import apply_fixed_gates
 from lit_compress.pruning.gates import gates_of
+from lit_compress.pruning.source import texts_in
 from tests.callbacks.conftest import data_module
 from tests.tiny import tiny_bert
 
@@ -225,3 +227,21 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     torch.save({"state_dict": {}}, path)
     with pytest.raises(ValueError, match="KeyError"):
         rebuild_student(path)
+
+
+def test_texts_of_a_data_section(texts, tmp_path):
+    files = {"folder": str(texts), "train": "train.csv", "validation": "dev.csv"}
+    data = {
+        "class_path": "TextClassificationDataModule",
+        "init_args": {
+            "source": {"class_path": "Files", "init_args": files},
+            "tokenizer": str(texts / "tokenizer"),
+            "cache_dir": str(tmp_path),
+        },
+    }
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump({"data": data}))
+    lines = (texts / "train.csv").read_text().splitlines()[1:]
+    assert list(texts_in(tmp_path / "data.yaml")) == [line.rpartition(",")[0] for line in lines]
+    (tmp_path / "none.yaml").write_text("seed_everything: 1\n")
+    with pytest.raises(ValueError, match="Expected a data section"):
+        list(texts_in(tmp_path / "none.yaml"))
