@@ -371,7 +371,7 @@ def test_measuring_leaves_the_model_and_the_threads_alone(monkeypatch):
 def test_a_real_clock_gives_a_table_that_rises(monkeypatch, tmp_path):
     """The one measurement with a real clock: only what is true of any clock is looked at."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(latency_measure, "_SECONDS", 0.0)
+    monkeypatch.setattr(latency_measure, "_SECONDS", 0.1)
     model = tiny_bert(layers=2)
     groups = find_groups(model, ["head", "neuron", "layer"])
     found = LatencyTable.of(model, groups, "cpu", 2, 8)

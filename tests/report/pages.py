@@ -46,6 +46,7 @@ def full_page(folder):
     """Write a page with all its sections, two set-ups and names that try to break it."""
     rows = many_rows(6, gpu=GPU)
     rows[5]["shape"]["heads"] = [[1, 0, 1, 1]] * 12
+    rows[5]["shape"]["neurons"] = [[384 * (n % 5), 1536] for n in range(12)]
     rows[6]["shape"]["bits"] = {f"encoder.layer.{n}.attention.self.query": 2 + 2 * (n % 4) for n in range(6)}
     rows += [
         make_row(

@@ -82,6 +82,20 @@ def test_the_page_never_scrolls_sideways(opened, width, theme):
     assert width > 400 or box[0] > box[1]
 
 
+@pytest.mark.parametrize("width", [375, 1280])
+def test_bars_of_neurons_are_as_long_as_what_was_kept(opened, width):
+    page = drawn(opened(width))
+    script = """
+      return [...document.querySelectorAll('.map .track')].map((track) => {
+        const box = track.getBoundingClientRect(), fill = track.firstChild.getBoundingClientRect();
+        return [fill.width / box.width, box.height];
+      });
+    """
+    bars = page.execute_script(script)
+    assert [share for share, _ in bars] == pytest.approx([(n % 5) / 4 for n in range(12)], abs=0.02)
+    assert all(height > 8 for _, height in bars)
+
+
 def test_sorting_by_a_figure_and_back(opened):
     page = drawn(opened())
     heading(page, "CPU ms").click()
