@@ -8,6 +8,7 @@ from lit_compress.pruning.hard_concrete import (
 )
 from lit_compress.pruning.movement import Movement, SoftMovement
 from lit_compress.pruning.scores import Fisher, Frequency, Magnitude, Random, Score, Taylor
+from lit_compress.pruning.shrink import shrink
 from lit_compress.pruning.target import Target
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "probability_of_one",
     "probability_open",
     "sample_gates",
+    "shrink",
 ]

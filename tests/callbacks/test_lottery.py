@@ -424,6 +424,33 @@ def test_a_checkpoint_loads_without_the_callback_and_holds_zeros(tmp_path):
         assert torch.equal(again.student.eval()(**batch).logits, module.student.eval()(**batch).logits)
 
 
+def test_an_interrupted_fit_leaves_a_checkpoint_to_go_on_from(texts, tmp_path):
+    """Ctrl-C in the middle of round 1: Lightning turns it into an exit, and last.ckpt is of that step."""
+
+    class Interrupt(pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.global_step == 8:
+                raise KeyboardInterrupt
+
+    def fit(folder, *callbacks, resume=None):
+        pl.seed_everything(3, verbose=False)
+        last = BestAndLast(folder, filename="best", monitor="val/mcc", save_last=True, save_on_exception=True)
+        module = FineTuning(tiny_bert(layers=2, hidden=16, labels=2, dropout=0.1), optimizer=AdamW(lr=1e-2))
+        trainer = make_trainer(folder, [LotteryTicket(rounds=2), last, *callbacks], max_epochs=6)
+        trainer.fit(module, data_module(texts), ckpt_path=resume, weights_only=True)
+        return module.state_dict()
+
+    whole = fit(tmp_path / "whole")
+    with pytest.raises(SystemExit):
+        fit(tmp_path / "stopped", Interrupt())
+    kept = tmp_path / "stopped" / "last.ckpt"
+    checkpoint = torch.load(kept, weights_only=True)
+    assert checkpoint["global_step"] == 8
+    assert checkpoint["callbacks"]["LotteryTicket"]["round"] == 1
+    again = fit(tmp_path / "again", resume=kept)
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
+
+
 def test_a_second_fit_begins_at_its_own_round_zero(tmp_path):
     ticket = LotteryTicket(rounds=1)
     module, _, first = run(tmp_path / "a", ticket=ticket, max_epochs=2)
