@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import lightning.pytorch as pl
 import torch
-from torch.utils.data import DataLoader
 
 from lit_compress.callbacks import Pruning
 from lit_compress.pruning import Fisher, Magnitude, Movement, Random, SoftMovement, Target, Taylor
@@ -56,6 +55,28 @@ class Foreign(pl.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=1e-2, weight_decay=0.1)
 
 
+class Batches:
+    """A loader that goes on where it was, as a plain one does not."""
+
+    def __init__(self, batches) -> None:
+        self.batches, self.position = batches, 0
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self):
+        while self.position < len(self.batches):
+            self.position += 1
+            yield self.batches[self.position - 1]
+        self.position = 0
+
+    def state_dict(self):
+        return {"position": self.position}
+
+    def load_state_dict(self, state):
+        self.position = state["position"]
+
+
 def fit(callbacks, folder, steps=8, accumulate=1, resume=None, module=None, **options) -> pl.LightningModule:
     """Fit a module for some optimizer steps; return it."""
     module = module or Foreign()
@@ -76,5 +97,5 @@ def fit(callbacks, folder, steps=8, accumulate=1, resume=None, module=None, **op
     )
     # The batches that callbacks see are the ones that the module uses.
     batches = [tiny_batch(seed=index) for index in range(steps * accumulate)]
-    trainer.fit(module, DataLoader(batches, batch_size=None), ckpt_path=resume, weights_only=True)
+    trainer.fit(module, Batches(batches), ckpt_path=resume, weights_only=True)
     return module
