@@ -7,7 +7,8 @@ import torch
 import yaml
 from transformers import AutoModelForSequenceClassification
 
-from lit_compress import callbacks, cli, data, models, modules, objectives
+import lit_compress
+from lit_compress import callbacks, cli, data, models, modules, objectives, pruning
 from lit_compress.__main__ import main
 from lit_compress.recipes import CARD_KEYS, index_markdown, list_recipes, read_card
 from tests.runs import RECIPES, ROOT, arguments, logged
@@ -15,9 +16,19 @@ from tests.runs import RECIPES, ROOT, arguments, logged
 FILES = sorted(path for path in RECIPES.rglob("*.yaml") if path.parent.name != "overlays")
 NAMES = [path.relative_to(RECIPES).with_suffix("").as_posix() for path in FILES]
 OVERLAYS = sorted((RECIPES / "overlays").glob("*.yaml"))
-PUBLIC = {name for package in (callbacks, data, models, modules, objectives) for name in package.__all__}
+PUBLIC = {
+    name for package in (callbacks, data, models, modules, objectives, pruning) for name in package.__all__
+}
 # What every recipe needs and no card repeats.
 COMMON = {"AdamW", "Files", "Teacher", "TextClassificationDataModule", "WarmupLinear"}
+
+
+# What fits the tiny model and the four epochs of the tests.
+SMALLER = {
+    "combine/distil_prune": ["--trainer.callbacks.target={sparsity: 0.5, speedup: null}"],
+    "prune/block_movement": ["--trainer.callbacks.block=[4, 4]"],
+    "prune/lottery_ticket": ["--trainer.callbacks.rounds=1"],
+}
 
 
 def class_names(node):
@@ -51,18 +62,20 @@ def test_card_is_full_and_true(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_runs_end_to_end(name, cli_task, tmp_path):
     # Four epochs: in the second TinyBERT changes its stage.
-    words = arguments(name, cli_task, tmp_path, "--trainer.max_epochs=4")
+    words = arguments(name, cli_task, tmp_path, "--trainer.max_epochs=4", *SMALLER.get(name, []))
     assert cli.run(["fit", *words]) == 0
     recipe = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
     content = recipe["model"]["init_args"]
     values = logged(tmp_path)
     terms = {f"train/{term}" for term in content.get("objectives", {})} | {"train/loss"}
+    if "L0Pruning" in class_names(recipe):
+        terms.add("train/sparsity_penalty")
     assert terms == {key for key in values if key.startswith("train/")}
     assert all(values[term] for term in terms)
     assert len(values["val/accuracy"]) == 4 / recipe["trainer"].get("val_check_interval", 1)
     manifest = json.loads((tmp_path / "model" / "lit_compress.json").read_text())
     assert (manifest["recipe"], manifest["method"]) == (name, content["method"])
-    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    model = lit_compress.load(tmp_path / "model")
     assert model.num_labels == 2
     teacher = AutoModelForSequenceClassification.from_pretrained(cli_task / "teacher")
     depth = content["student"]["init_args"].get("depth", 6)
