@@ -21,10 +21,12 @@ from lit_compress.pruning.hard_concrete import BETA
 from lit_compress.pruning.hard_concrete_gates import (
     HardConcreteGate,
     apply_hard_concrete_gates,
+    check_evaluation,
     multipliers_of,
     start_of,
 )
-from lit_compress.pruning.low_rank import apply_low_rank, default_ranks
+from lit_compress.pruning.latency import speedup_figures
+from lit_compress.pruning.low_rank import apply_low_rank, check_rank, default_ranks
 from lit_compress.pruning.settle import TOLERANCE, settle
 from lit_compress.pruning.target import Cost, Target, cost_of
 from lit_compress.schedules import Linear, Progress, Schedule
@@ -97,6 +99,9 @@ class L0Pruning(TransformCallback):
         self.structures = ["head", "neuron"] if structures is None else list(structures)
         _check_structures(self.structures, target)
         _check_aim(target, penalty, freeze_at)
+        _check_numbers(gate_lr, multiplier_lr, beta)
+        check_evaluation(evaluation)
+        check_rank(low_rank)
         self.target, self.rate, self.freeze_at = target, penalty, freeze_at
         self.ramp = ramp or Linear(0.0, 1.0, 0.0, 0.3)
         self.gate_lr, self.multiplier_lr = gate_lr, multiplier_lr
@@ -136,7 +141,6 @@ class L0Pruning(TransformCallback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Apply the transform; refuse a target that the structures cannot reach."""
         super().setup(trainer, pl_module, stage)
-        self._decided = False
         if stage == "fit":
             self._count(model_of(pl_module))  # type: ignore[arg-type]
 
@@ -171,30 +175,29 @@ class L0Pruning(TransformCallback):
         if self._generator_state is not None:
             self.generator.set_state(self._generator_state)
             self._generator_state = None
-        for gate in self._own_gates(model_of(pl_module)):
+        gates = self._own_gates(model_of(pl_module))
+        for gate in gates:
             gate.generator = self.generator
+        # Asked once per fit: it waits for the device. A checkpoint, or an earlier fit, may have decided them.
+        self._decided = all(bool((gate.settled >= 0).all()) for gate in gates)
 
     def move(self, model: nn.Module, progress: Progress) -> None:
         """Move the target; decide the gates when it is time."""
         if self.target is not None:
             self._asked = self.target.removed * self.ramp.value(progress)
-        if self.settled(progress) and self.freeze_at is not None and not self._is_settled(model):
+        if self.settled(progress) and self.freeze_at is not None and not self._decided:
             self._settle(model)  # type: ignore[arg-type]
 
     def settled(self, progress: Progress) -> bool:
         """Return whether the gates are decided; see ``TransformCallback.settled``."""
         return self.freeze_at is None or progress.fraction >= self.freeze_at
 
-    def _is_settled(self, model: nn.Module) -> bool:
-        if not self._decided:  # asked once per fit: it waits for the device
-            self._decided = all(bool((gate.settled >= 0).all()) for gate in self._own_gates(model))
-        return self._decided
-
     def _settle(self, model: PreTrainedModel) -> None:
         cost = self._cost if self.target is not None else None
         if cost is self._weights and cost is not None:
             cost = self._measure(model)
         removed = 0.0 if self.target is None else self.target.removed
+        self._decided = True
         missed = settle(self._gates(model), self._own(model), cost, removed)
         if abs(missed) > TOLERANCE:
             rank_zero_warn(
@@ -213,7 +216,7 @@ class L0Pruning(TransformCallback):
         """Return the term of the loss; nothing once the gates are decided."""
         self._term = None
         multipliers = None if self.target is None else multipliers_of(model, self.part)
-        if self._is_settled(model):
+        if self._decided:
             # Processes that share gradients wait for those of all parameters.
             return None if multipliers is None else 0.0 * (multipliers.lambda_1 + multipliers.lambda_2)
         assert self._cost is not None
@@ -245,7 +248,7 @@ class L0Pruning(TransformCallback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """Train the gates until they are decided; see ``TransformCallback.on_before_optimizer_step``."""
-        if not self._is_settled(model_of(pl_module)):
+        if not self._decided:
             super().on_before_optimizer_step(trainer, pl_module, optimizer)
 
     def after_own_step(self, model: nn.Module) -> None:
@@ -281,6 +284,7 @@ class L0Pruning(TransformCallback):
                 assert self._cost is not None
                 figures["compress/target_speedup"] = 1.0 / (1.0 - self._asked)
                 figures["compress/expected_speedup"] = 1.0 / float(1.0 - self._cost.removed(open_probability))
+                figures |= speedup_figures(self._cost, self.target, now)
             multipliers = multipliers_of(model, self.part)
             figures["compress/lambda_1"] = float(multipliers.lambda_1)
             figures["compress/lambda_2"] = float(multipliers.lambda_2)
@@ -355,3 +359,9 @@ def _check_aim(target: Target | None, penalty: float | None, freeze_at: float | 
             f"Expected freeze_at between 0 and 1 (a fraction of the fit) but got {freeze_at}; write null to leave the "
             "gates undecided."
         )
+
+
+def _check_numbers(gate_lr: float, multiplier_lr: float, beta: float) -> None:
+    for name, value in (("gate_lr", gate_lr), ("multiplier_lr", multiplier_lr), ("beta", beta)):
+        if value <= 0:
+            raise ValueError(f"Expected {name} > 0 but got {value}.")

@@ -44,8 +44,9 @@ class LowRankLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The product of the factors, ``(out_features, in_features)``; made anew with each access."""
-        return self.expand.weight @ self.reduce.weight
+        """The product of the factors, with the axes of the layer it stands for; made anew with each access."""
+        product = self.expand.weight @ self.reduce.weight
+        return product.T if self.transposed else product
 
     @property
     def bias(self) -> nn.Parameter | None:

@@ -210,7 +210,7 @@ def install_gates(model: nn.Module, groups: Sequence[Group], make: Callable[[Gro
         raise ValueError(
             f"Expected units without gates but {double[0]} has some already; give each structure to one callback."
         )
-    added = Gates(groups, make)
+    added = Gates(groups, make).train(model.training)
     if present is None:
         present = added
         model.add_module(GATES, present)

@@ -60,10 +60,7 @@ class HardConcreteGate(Gate):
         keep_one: bool = False,
     ) -> None:
         super().__init__(units)
-        if evaluation not in EVALUATIONS:
-            raise ValueError(
-                f"Expected evaluation to be one of {', '.join(EVALUATIONS)} but got {evaluation!r}."
-            )
+        check_evaluation(evaluation)
         self.beta, self.evaluation, self.keep_one = beta, evaluation, keep_one
         spread = _SPREAD * torch.randn(units, generator=torch.Generator().manual_seed(seed))
         self.log_alpha = nn.Parameter((log_alpha + spread).clamp(-LIMIT, LIMIT))
@@ -164,6 +161,16 @@ def apply_hard_concrete_gates(
     gates = install_gates(model, find_groups(model, structures), make)  # type: ignore[arg-type]
     if multipliers:
         gates[multipliers_name(part)] = Multipliers()
+
+
+def check_evaluation(evaluation: str) -> None:
+    """Refuse an unknown kind of evaluation.
+
+    Raises:
+        ValueError: It is none of ``EVALUATIONS``.
+    """
+    if evaluation not in EVALUATIONS:
+        raise ValueError(f"Expected evaluation to be one of {', '.join(EVALUATIONS)} but got {evaluation!r}.")
 
 
 def start_of(drop: float) -> float:

@@ -55,8 +55,7 @@ def default_ranks(model: PreTrainedModel, rank: str = "full") -> dict[str, int]:
     Raises:
         ValueError: The kind is unknown.
     """
-    if rank not in RANKS:
-        raise ValueError(f"Expected rank to be one of {', '.join(RANKS)} but got {rank!r}.")
+    check_rank(rank)
     found = {}
     for block in dissect(model).blocks:
         for path in projections(block):
@@ -64,6 +63,16 @@ def default_ranks(model: PreTrainedModel, rank: str = "full") -> dict[str, int]:
             equal = max(1, inputs * outputs // (inputs + outputs))
             found[path] = min(inputs, outputs) if rank == "full" else equal
     return found
+
+
+def check_rank(rank: str) -> None:
+    """Refuse an unknown kind of rank.
+
+    Raises:
+        ValueError: It is none of ``RANKS``.
+    """
+    if rank not in RANKS:
+        raise ValueError(f"Expected rank to be one of {', '.join(RANKS)} but got {rank!r}.")
 
 
 @torch.no_grad()
@@ -123,7 +132,6 @@ def merge(factors: LowRankLinear) -> nn.Module:
     new: Any
     with torch.device("meta"):
         new = Conv1D(outputs, inputs) if factors.transposed else nn.Linear(inputs, outputs, bias is not None)
-    weight = weight.T if factors.transposed else weight
     new.weight = nn.Parameter(weight.contiguous(), requires_grad=factors.reduce.weight.requires_grad)
     new.bias = bias
     return new.train(factors.training)

@@ -21,8 +21,8 @@ def settle(gates: Gates, groups: Sequence[Group], cost: Cost | None = None, remo
 
     Where the gates of evaluation remove too little, open units are closed in the order of their locations, the lowest
     first; where they remove too much, closed units are opened, the highest first. A unit that is too large for what
-    is missing is passed over. Units that stay keep the gate of evaluation; those that were opened get
-    ``HardConcreteGate.soft``.
+    is missing is passed over, unless smaller ones can make up for it. Units that stay keep the gate of evaluation;
+    those that were opened get ``HardConcreteGate.soft``.
 
     Args:
         gates: Gates of a model.
@@ -83,7 +83,21 @@ class _Choice:
         return self.removed - float(self.cost.removed({**self.rest, **gates}))
 
     def correct(self) -> float:
-        """Flip units in their order until the target is met; return what is still missing."""
+        """Flip units until the target is met as well as they allow; return what is still missing."""
+        missing, passed = self._pass()
+        while abs(missing) > TOLERANCE and passed:
+            before = self.open.clone()
+            # Too much of a large unit may be mended with small ones, in the other direction.
+            self._flip(min(passed, key=lambda unit: abs(self.gap(unit))))
+            again, passed = self._pass()
+            if abs(again) >= abs(missing):
+                self.open = before
+                break
+            missing = again
+        return missing
+
+    def _pass(self) -> tuple[float, list[Tensor]]:
+        """Flip units in their order up to the target; return what is missing and what was too large for it."""
         missing = self.gap()
         sign = 1.0 if missing > 0 else -1.0
         order = self.locations.argsort(descending=sign < 0, stable=True)
@@ -93,13 +107,9 @@ class _Choice:
             count = self._most(order, sign)
             self._flip(order[:count])
             missing = self.gap()
-            passed.append(order[count : count + 1])
+            passed += list(order[count : count + 1].split(1))
             order = order[count + 1 :]
-        if abs(missing) > TOLERANCE and passed:
-            nearest = min(passed, key=lambda unit: abs(self.gap(unit)))
-            if abs(self.gap(nearest)) < abs(missing):
-                self._flip(nearest)
-        return self.gap()
+        return missing, passed
 
     def _most(self, order: Tensor, sign: float) -> int:
         """Return how many of the first units can be flipped before the target is passed."""

@@ -200,7 +200,7 @@ def projection_axes(module: nn.Module) -> tuple[int, int]:
     Raises:
         ValueError: It is no projection.
     """
-    if isinstance(module, Conv1D):
+    if isinstance(module, Conv1D) or (isinstance(module, LowRankLinear) and module.transposed):
         return 0, 1
     if isinstance(module, (nn.Linear, LowRankLinear)):
         return 1, 0
