@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from transformers import PreTrainedModel
 
-from lit_compress.callbacks.alive import tell_alive
 from lit_compress.callbacks.transform import TransformCallback, model_of, own_group
 from lit_compress.pruning.compressed_size import compressed_size
 from lit_compress.pruning.counting import WeightCount
@@ -204,13 +203,6 @@ class L0Pruning(TransformCallback):
                 f"{', '.join(self.structures)} cannot be cut finely enough for the target: {removed - missed:.4f} of "
                 f"the cost is removed instead of {removed:.4f}."
             )
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Move, then tell objectives which layers there are; see ``TransformCallback.on_train_batch_start``."""
-        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
-        tell_alive(pl_module, model_of(pl_module))  # type: ignore[arg-type]
 
     def penalty(self, model: nn.Module) -> Tensor | None:
         """Return the term of the loss; nothing once the gates are decided."""

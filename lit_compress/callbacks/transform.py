@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
+from lit_compress.callbacks.alive import tell_alive
 from lit_compress.models.transforms import transforms_of
 from lit_compress.modules.progress import progress_of
 from lit_compress.pruning.target import Target
@@ -111,6 +112,7 @@ class TransformCallback(pl.Callback, ABC):
         self._moved_at = trainer.global_step
         model = model_of(pl_module)
         self.move(model, progress_of(trainer, pl_module, batch_idx))
+        tell_alive(pl_module, model)  # type: ignore[arg-type]
         if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             pl_module.log_dict(self.figures(model))
 

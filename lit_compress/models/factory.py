@@ -58,8 +58,8 @@ def from_pretrained(
         base_class = model_class(manifest, source)
         if not trained:
             raise ValueError(
-                f"Expected a text classifier in {source} but got a {base_class.__name__} whose blocks differ in size, to "
-                "which no new head can be added; shrink after training with the head, or to one size (--neurons, …)."
+                f"Expected a text classifier in {source} but got a {base_class.__name__} whose blocks differ, to "
+                "which no new head can be added; shrink after training with the head, or to one size."
             )
         return load_ragged(Path(source), base_class, config, manifest["transforms"], weights).train()
     return load_model(AutoModelForSequenceClassification, source, config, weights, not trained).train()

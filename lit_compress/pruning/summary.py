@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from lit_compress.models.anatomy import FAMILIES, dissect
 from lit_compress.models.transforms import transforms_of
-from lit_compress.pruning.counting import encoder_matrices, named_tensor
+from lit_compress.pruning.counting import WeightCount, encoder_matrices, named_tensor
 from lit_compress.pruning.groups import find_groups
 from lit_compress.pruning.shape import shape_of
 
@@ -66,16 +66,13 @@ def pruning_facts(full: nn.Module, shipped: PreTrainedModel) -> dict[str, Any]:
     if not transforms_of(full) or getattr(shipped.config, "model_type", None) not in FAMILIES:
         return {}
     before: Any = full
-    sizes = [
-        sum(named_tensor(m, n).numel() for n in encoder_matrices(m, dissect(m))) for m in (before, shipped)
-    ]
-    left = sum(
-        int(named_tensor(shipped, n).count_nonzero()) for n in encoder_matrices(shipped, dissect(shipped))
-    )
+    matrices = [named_tensor(shipped, name) for name in encoder_matrices(shipped, dissect(shipped))]
+    total = WeightCount(before, []).total
+    there, left = sum(m.numel() for m in matrices), sum(int(m.count_nonzero()) for m in matrices)
     pairs = list(zip(_counts(shipped).items(), _counts(before).values(), strict=True))
     return {
-        "encoder_sparsity": 1.0 - left / sizes[0],
-        "encoder_zeros": (sizes[1] - left) / sizes[0],
+        "encoder_sparsity": 1.0 - left / total,
+        "encoder_zeros": (there - left) / total,
         **{name: [kept, of] for (name, kept), of in pairs},
     }
 
