@@ -1,0 +1,149 @@
+"""Turn the runs of scripts/run_pruning.py into a Markdown table and a plot.
+
+Models from which something was cut out are measured in turns with the teacher; run `--measure` on a quiet machine
+first. It goes on where it was stopped.
+
+    python scripts/make_pruning_table.py --measure
+    python scripts/make_pruning_table.py --out docs/results_pruning.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from run_pruning import METHODS
+
+#: Methods that leave zeros behind; their models are as large and as fast as the teacher.
+ZEROS = ("magnitude", "movement")
+LABELS = {"flop": "FLOP", "l0": "L0", "cofi": "CoFi with distillation", "heads_taylor": "Taylor"}
+LABELS["cofi_without_teacher"] = "CoFi without distillation"
+
+
+def label(method: str) -> str:
+    """How a method is called in the table."""
+    return LABELS.get(method, method)
+
+
+def collect(runs: Path) -> dict[tuple[int, str], list[dict[str, Any]]]:
+    """Finished runs by (percent asked, method)."""
+    cells: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
+    for metrics in sorted(runs.glob("*/test_metrics.json")):
+        folder = metrics.parent / "model"
+        manifest = json.loads((folder / "lit_compress.json").read_text())
+        method, percent, _ = metrics.parent.name.rsplit("-", 2)
+        cells[int(percent), method].append(
+            {
+                "dev": manifest["metrics"]["val/accuracy"],
+                "test": json.loads(metrics.read_text())["test/accuracy"],
+                "removed": manifest["pruning"]["encoder_sparsity"],
+                "folder": folder,
+            }
+        )
+    if not cells:
+        raise SystemExit(
+            f"Expected finished runs in {runs} but found none; run scripts/run_pruning.py first."
+        )
+    return dict(sorted(cells.items(), key=lambda cell: (cell[0][0], list(METHODS).index(cell[0][1]))))
+
+
+def shrunk(cells: dict[tuple[int, str], list[dict[str, Any]]]) -> list[Path]:
+    """One model folder for every cell from which something was cut out."""
+    return [rows[0]["folder"] for (_, method), rows in cells.items() if method not in ZEROS]
+
+
+def measure(cells: dict[tuple[int, str], list[dict[str, Any]]], teacher: Path, out: Path) -> None:
+    """Benchmark the shrunk models beside the teacher."""
+    folders = [str(folder) for folder in shrunk(cells)]
+    words = ["benchmark", *folders, f"--against={teacher}", f"--out={out}"]
+    subprocess.run([sys.executable, "-m", "lit_compress", *words], check=True)
+
+
+def speeds(out: Path) -> dict[str, dict[str, Any]]:
+    """Measured rows by the name of their run."""
+    if not out.is_file():
+        return {}
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    return {row["model"]: row for row in rows if row["role"] != "teacher"}
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation in percent; one value stands alone."""
+    mean = f"{100 * statistics.fmean(values):.1f}"
+    return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
+
+
+def table(cells: dict[tuple[int, str], list[dict[str, Any]]], measured: dict[str, dict[str, Any]]) -> str:
+    """The Markdown table."""
+    header = "| asked | method | seeds | encoder weights gone | parameters | size | speed-up, batch 1 | 32 at once | dev | test |"
+    return "\n".join([header, "|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|", *_lines(cells, measured)])
+
+
+def _lines(
+    cells: dict[tuple[int, str], list[dict[str, Any]]], measured: dict[str, dict[str, Any]]
+) -> Iterator[str]:
+    for (percent, method), rows in cells.items():
+        dev, test = (spread([row[split] for row in rows]) for split in ("dev", "test"))
+        gone = f"{100 * statistics.fmean([row['removed'] for row in rows]):.1f} %"
+        figures = " | ".join(_figures(measured.get(rows[0]["folder"].parent.name), method))
+        yield f"| {percent} % | {label(method)} | {len(rows)} | {gone} | {figures} | {dev} | {test} |"
+
+
+def _figures(row: dict[str, Any] | None, method: str) -> tuple[str, str, str, str]:
+    if method in ZEROS:
+        return "zeros", "zeros", "1×", "1×"
+    if row is None:
+        return "–", "–", "–", "–"
+    batch_1, at_once = row["ratio"]["cpu_latency"], row["ratio"]["cpu_throughput_32"]
+    faster = f"{1 / batch_1['median']:.2f}× ({1 / batch_1['high']:.2f}–{1 / batch_1['low']:.2f})"
+    many = f"{at_once['median']:.2f}× ({at_once['low']:.2f}–{at_once['high']:.2f})"
+    return f"{row['params'] / 1e6:.1f} M", f"{row['bytes'] / 1e6:.1f} MB", faster, many
+
+
+def plot(cells: dict[tuple[int, str], list[dict[str, Any]]], file: Path) -> None:
+    """Accuracy on dev over the share removed, one line per method."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+    for method in METHODS:
+        points = [
+            (p, 100 * statistics.fmean([r["dev"] for r in rows]))
+            for (p, m), rows in cells.items()
+            if m == method
+        ]
+        if points:
+            axes.plot(*zip(*points, strict=True), marker="o", label=label(method))
+    axes.set(xlabel="encoder weights removed, %", ylabel="accuracy on dev, %")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(file, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs/pruning"), help="run folders (%(default)s)")
+    parser.add_argument("--teacher", type=Path, default=Path("runs/sst2_sentences/teacher/model"))
+    parser.add_argument("--measure", action="store_true", help="measure speed first")
+    parser.add_argument("--out", type=Path, help="write the table to this file, and the plot beside it")
+    args = parser.parse_args()
+    cells, results = collect(args.runs), args.runs / "speed.jsonl"
+    if args.measure:
+        measure(cells, args.teacher, results)
+    text = table(cells, speeds(results))
+    print(text)
+    if args.out:
+        args.out.write_text(text + "\n", encoding="utf-8")
+        plot(cells, args.out.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
