@@ -61,7 +61,9 @@ def test_a_torch_runtime_loads_the_folder_itself_and_has_its_facts(folder, root)
     assert (found.folder, found.path) == (folder, folder)
     assert found.bytes == (folder / "model.safetensors").stat().st_size
     assert found.facts["params"] == sum(p.numel() for p in tiny_bert(layers=1).parameters())
-    assert found.facts["shape"] == {"family": "bert", "layers": 1, "hidden": 32, "vocab": 100}
+    units = {"heads": 4, "neurons": 64}
+    shape = {"family": "bert", "layers": 1, "hidden": 32, "vocab": 100, "per_layer": units}
+    assert found.facts["shape"] == shape
     # One record serves all of them.
     assert prepare(str(folder), "torch-bf16", timeout=0.001).facts == found.facts
     assert len(list(root.iterdir())) == 1

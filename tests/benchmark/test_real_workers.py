@@ -70,7 +70,9 @@ def test_parameters_and_bytes_are_those_of_the_file(measured, folders):
     assert artefact.facts["params"] == params
     assert artefact.bytes == (folders / "student" / "model" / "model.safetensors").stat().st_size
     assert 4 * params < artefact.bytes < 4 * params + 20_000
-    assert artefact.facts["shape"] == {"family": "bert", "layers": 2, "hidden": 128, "vocab": 2000}
+    units = {"heads": 4, "neurons": inner}
+    shape = {"family": "bert", "layers": 2, "hidden": hidden, "vocab": vocab, "per_layer": units}
+    assert artefact.facts["shape"] == shape
 
 
 def test_figures_are_complete_and_sensible(measured):

@@ -16,8 +16,8 @@ from lit_compress.schedules import resolve
 
 MODULES = sorted(module.name for module in pkgutil.iter_modules(objectives.__path__))
 WITH_EXAMPLES = {
-    *("cosine_embedding", "hard_labels", "hidden", "layer_map", "logit_mse", "pkd", "preset", "reduction"),
-    *("relations", "soft_targets", "tinybert_attention"),
+    *("cosine_embedding", "hard_labels", "hidden", "layer_map", "layer_match", "logit_mse", "pkd"),
+    *("preset", "reduction", "relations", "soft_targets", "tinybert_attention"),
 }
 
 

@@ -9,6 +9,7 @@ from lit_compress.objectives import Objective
 RECIPES = {
     "HardLabels": "{weight: {class_path: Linear, init_args: {start: 1, end: 0.5}}}",
     "SoftTargets": "{temperature: {class_path: Cosine, init_args: {start: 4, end: 1}}}",
+    "LayerMatch": "{teacher_layers: [1, 3]}",
     "LogitMSE": "{weight: 1, preset: paper}",
     "CosineEmbedding": "{reduction: token}",
     "PKD": "{layer_map: [[0, 1], [1, 3]], normalize: false, tokens: all}",
