@@ -112,9 +112,11 @@ def masked(weight: Tensor, keep: Tensor, block: tuple[int, int] = (1, 1)) -> Ten
         keep: Booleans ``(rows / height, columns / width)``.
         block: Height and width of a block.
     """
+    # The same bits as numbers: products with booleans take four times as long on a CPU.
+    factor = keep.view(torch.uint8)
     if block == (1, 1):
-        return weight * keep
-    return (_tiles(weight, block) * keep[:, None, :, None]).view(weight.shape)
+        return weight * factor
+    return (_tiles(weight, block) * factor[:, None, :, None]).view(weight.shape)
 
 
 def block_sums(values: Tensor, block: tuple[int, int]) -> Tensor:
