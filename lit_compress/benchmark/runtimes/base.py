@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,15 +30,17 @@ class Session(ABC):
         """Return what :meth:`run` gave as an array in main memory."""
 
 
-class Runtime(ABC):
-    """A way of running a model folder. It has no state."""
+class Builder(ABC):
+    """A way of turning a model folder into files for something else. It has no state."""
 
-    #: Name in tables and on the command line.
+    #: Name in tables and on the command line: format and precision, as in ``"onnx-int8"``.
     name: ClassVar[str]
-    #: Devices on which it runs: ``"cpu"``, ``"cuda"``.
-    devices: ClassVar[tuple[str, ...]] = ("cpu",)
     #: Libraries whose version decides how the artefact comes out, by name of their distribution.
     libraries: ClassVar[tuple[str, ...]] = ()
+    #: Whether :meth:`build` needs real texts, to see which values activations take.
+    calibrated: ClassVar[bool] = False
+    #: Largest parity error that passes, see :func:`~lit_compress.export.parity.check_parity`.
+    tolerance: ClassVar[float] = 1e-3
 
     def check(self) -> None:  # noqa: B027
         """Refuse where a library is missing.
@@ -46,16 +49,24 @@ class Runtime(ABC):
             ImportError: The message names the ``pip install`` line.
         """
 
-    def build(self, folder: Path, target: Path) -> None:  # noqa: B027
-        """Write the artefact that :meth:`open` loads; a runtime that loads the model folder writes nothing.
+    def build(self, folder: Path, target: Path, samples: Sequence[Batch] = ()) -> None:  # noqa: B027
+        """Write the artefact; a runtime that loads the model folder itself writes nothing.
 
         Args:
             folder: Model folder.
             target: An empty folder.
+            samples: Real training texts, one batch each, for those that are :attr:`calibrated`.
 
         Raises:
             ValueError: The model cannot be turned into an artefact that computes the same.
         """
+
+
+class Runtime(Builder):
+    """A way of running a model folder. It has no state."""
+
+    #: Devices on which it runs: ``"cpu"``, ``"cuda"``.
+    devices: ClassVar[tuple[str, ...]] = ("cpu",)
 
     @abstractmethod
     def imports(self, folder: Path) -> None:

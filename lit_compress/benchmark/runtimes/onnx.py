@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -65,7 +66,7 @@ class OnnxFp32(Runtime):
         """Refuse where a library is missing; see :meth:`Runtime.check`."""
         check_onnx()
 
-    def build(self, folder: Path, target: Path) -> None:
+    def build(self, folder: Path, target: Path, samples: Sequence[Batch] = ()) -> None:
         """Export the model; see :meth:`Runtime.build`."""
         from lit_compress.export.onnx import export_onnx
         from lit_compress.models.checkpoint import load
@@ -86,7 +87,7 @@ class OnnxInt8(OnnxFp32):
 
     name: ClassVar[str] = "onnx-int8"
 
-    def build(self, folder: Path, target: Path) -> None:
+    def build(self, folder: Path, target: Path, samples: Sequence[Batch] = ()) -> None:
         """Export and quantize the model; see :meth:`Runtime.build`."""
         from lit_compress.export.onnx import export_onnx, quantize_onnx
         from lit_compress.models.checkpoint import load
