@@ -49,6 +49,13 @@ def shrink(**options: Any) -> None:
     shrink_command(**options)
 
 
+def export(**options: Any) -> None:
+    """Turn a model folder into a checked folder for another runtime."""
+    from lit_compress.export.command import export_folder
+
+    export_folder(**options)
+
+
 def recipes_ls() -> None:
     """List the recipes that come with the library."""
     from rich.console import Console
@@ -112,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_benchmark(verbs)
     _add_shrink(verbs)
+    _add_export(verbs)
 
     recipes = verbs.add_parser("recipes", help="the recipes that come with the library")
     actions = recipes.add_subparsers(dest="action", required=True)
@@ -220,6 +228,55 @@ def _add_shrink(verbs: Any) -> None:
         help="magnitude (default), batch_norm, lamp, fpgm, random: how channels are ranked",
     )
     nets.add_argument("--image-size", type=int, metavar="N", help="pixels (default: what the folder says)")
+
+
+_EXPORT_EXAMPLES = """\
+formats and precisions (the first is the default):
+{formats}
+
+examples:
+  lit-compress export runs/x/model --format onnx --precision int8
+      runs/x/model-onnx-int8: the ONNX file, its tokenizer, infer.py that needs onnxruntime only, and a row
+      of results.jsonl beside the original
+  lit-compress export small --format openvino --data recipes/my.yaml --out small-openvino
+      compared on the texts of that data section, since "small" lies in no run
+"""
+
+
+def _add_export(verbs: Any) -> None:
+    from lit_compress.export.formats import FORMATS
+
+    formats = "\n".join(f"  {name:<12} {', '.join(precisions)}" for name, precisions in FORMATS.items())
+    verb = _add(
+        verbs,
+        "export",
+        export,
+        argument_default=argparse.SUPPRESS,
+        epilog=_EXPORT_EXAMPLES.format(formats=formats),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_argument("folder", metavar="FOLDER", help="model folder, as in <run>/model")
+    verb.add_argument("--format", required=True, metavar="NAME", help="one of those below")
+    verb.add_argument("--precision", metavar="NAME", help="one of the format's (default: its first)")
+    verb.add_argument(
+        "--out", metavar="DIR", help="the new folder (default: FOLDER-FORMAT-PRECISION beside the model)"
+    )
+    verb.add_argument(
+        "--data", metavar="YAML", help="file with a data section (default: config.yaml of the folder's run)"
+    )
+    verb.add_argument("--split", help="split whose texts are compared (default: validation)")
+    verb.add_argument(
+        "--least-same",
+        type=float,
+        metavar="SHARE",
+        help="share of real texts that must get the original's label (default: 0.95)",
+    )
+    verb.add_argument(
+        "--no-benchmark",
+        action="store_false",
+        dest="benchmark",
+        help="do not measure it beside the original",
+    )
 
 
 def _add(parsers: Any, name: str, function: Callable[..., None], **options: Any) -> argparse.ArgumentParser:

@@ -1,6 +1,7 @@
 """The files that runtimes load, built once in a clean process and kept in the cache.
 
-Run as ``python -m lit_compress.benchmark.artefacts RUNTIME FOLDER TARGET``, this module is that process.
+Run as ``python -m lit_compress.benchmark.artefacts NAME FOLDER TARGET``, this module is that process. Texts to
+calibrate with lie in TARGET.
 """
 
 from __future__ import annotations
@@ -14,23 +15,28 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import lit_compress
 from lit_compress.benchmark.environment import usable_cores
 from lit_compress.benchmark.folders import local_folder, weight_bytes, weight_fingerprint
 from lit_compress.benchmark.process import worker_environment
-from lit_compress.benchmark.runtimes import Runtime
-from lit_compress.benchmark.runtimes import runtime as find_runtime
+from lit_compress.benchmark.runtimes.base import Batch, Builder
+from lit_compress.export.formats import builder as find_builder
+from lit_compress.files import describe_file
 from lit_compress.models.manifest import read_manifest
 
 _FACTS = "facts.json"
 _ERROR = "error.txt"
+_SAMPLES = "samples.npz"
 # Raise it when the same model and libraries lead to another artefact than before.
-_VERSION = 3
+_VERSION = 4
 # Artefacts of old checkpoints go when there are more bytes than this, those of the last hour never.
 _KEEP_BYTES = 4 * 2**30
 _KEEP_SECONDS = 3600
@@ -58,13 +64,14 @@ class Artefact:
     facts: dict[str, Any]
 
 
-def prepare(source: str, runtime: str, timeout: float) -> Artefact:
+def prepare(source: str, name: str, timeout: float, samples: Sequence[Batch] = ()) -> Artefact:
     """Build what a runtime loads, or take it from the cache.
 
     Args:
         source: Model folder, ``package:NAME``, or the name of a hub model that was downloaded before.
-        runtime: Name of the runtime.
+        name: Name of the runtime, or of a format that nothing here runs.
         timeout: Seconds that building may take.
+        samples: Real training texts for those that are calibrated.
 
     Returns:
         The artefact, with its files checked.
@@ -73,24 +80,29 @@ def prepare(source: str, runtime: str, timeout: float) -> Artefact:
         PrepareError: A library or the model is missing, or building it failed, hung or died; nothing is left.
         ValueError: There is no runtime of that name.
     """
-    way = find_runtime(runtime)
+    way = find_builder(name)
     try:
         way.check()
+        if way.calibrated and not samples:
+            raise ValueError(
+                f"Expected training texts to calibrate {name} with but got none; give the data with --data."
+            )
         folder = local_folder(source)
         root = _root()
         root.mkdir(parents=True, exist_ok=True)
         # The runtimes that load the model folder itself share one record.
-        kind = "folder" if type(way).build is Runtime.build else runtime
-        place = root / f"{kind}-{_key(folder, way)}"
+        kind = "folder" if type(way).build is Builder.build else name
+        used = samples if way.calibrated else ()
+        place = root / f"{kind}-{_key(folder, way, used)}"
         record = _read(place)
         if record is None:
-            _build(place, folder, runtime, source, timeout)
+            _build(place, folder, name, source, timeout, used)
             record = _read(place)
     except (ImportError, ValueError, OSError) as error:
         raise PrepareError(str(error)) from error
     if record is None:
         raise PrepareError(
-            f"Expected the artefact of {source} for {runtime} in {place} but its files are gone or changed "
+            f"Expected the artefact of {source} for {name} in {place} but its files are gone or changed "
             "right after they were written; check the disk, and that nothing else clears this folder."
         )
     os.utime(place)  # marks it as used
@@ -108,7 +120,7 @@ def _root() -> Path:
     return cache_folder(None) / "artefacts"
 
 
-def _key(folder: Path, way: Runtime) -> str:
+def _key(folder: Path, way: Builder, samples: Sequence[Batch]) -> str:
     manifest = read_manifest(folder) or {}
     libraries = {name: version(name) for name in ("torch", "transformers", *way.libraries)}
     parts = [
@@ -118,6 +130,7 @@ def _key(folder: Path, way: Runtime) -> str:
         weight_fingerprint(folder),
         (folder / "config.json").read_text(encoding="utf-8"),
         [manifest.get("base_class"), manifest.get("transforms")],
+        [batch["input_ids"].tolist() for batch in samples],
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -126,28 +139,24 @@ def _read(place: Path) -> dict[str, Any] | None:
     """Return the record of a finished artefact, ``None`` where there is none or a file of it is damaged."""
     try:
         record = json.loads((place / _FACTS).read_text(encoding="utf-8"))
-        sound = all(_describe(place / name) == entry for name, entry in record["files"].items())
+        sound = all(describe_file(place / name) == entry for name, entry in record["files"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return record if sound else None
 
 
-def _describe(path: Path) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
-
-
-def _build(place: Path, folder: Path, runtime: str, source: str, timeout: float) -> None:
+def _build(
+    place: Path, folder: Path, name: str, source: str, timeout: float, samples: Sequence[Batch]
+) -> None:
     """Let a clean process write the artefact beside its place, and move it there when it is complete."""
     part = Path(tempfile.mkdtemp(prefix=".part-", dir=place.parent))
-    message = f"Preparing {source} for {runtime} …"
+    message = f"Preparing {source} for {name} …"
     timer = threading.Timer(_SILENT_SECONDS, print, [message], {"file": sys.stderr, "flush": True})
     timer.start()
     try:
-        _run(part, folder, runtime, source, timeout)
+        if samples:
+            _write_samples(part, samples)
+        _run(part, folder, name, source, timeout)
         if place.exists() and _read(place) is None:
             shutil.rmtree(place)
         try:
@@ -160,17 +169,38 @@ def _build(place: Path, folder: Path, runtime: str, source: str, timeout: float)
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _command(runtime: str, folder: Path, target: Path) -> list[str]:
-    return [sys.executable, "-m", "lit_compress.benchmark.artefacts", runtime, str(folder), str(target)]
+def _write_samples(target: Path, samples: Sequence[Batch]) -> None:
+    arrays = {
+        f"{number} {name}": rows for number, batch in enumerate(samples) for name, rows in batch.items()
+    }
+    np.savez(target / _SAMPLES, **arrays)  # type: ignore[arg-type]
 
 
-def _run(part: Path, folder: Path, runtime: str, source: str, timeout: float) -> None:
-    what = f"Expected {source} to be prepared for {runtime} but"
+def _take_samples(target: Path) -> list[Batch]:
+    """Read the texts that the parent left in the target, and remove them from there."""
+    path = target / _SAMPLES
+    if not path.is_file():
+        return []
+    samples: dict[str, Batch] = {}
+    with np.load(path) as arrays:
+        for key in arrays.files:
+            number, name = key.split(" ")
+            samples.setdefault(number, {})[name] = arrays[key]
+    path.unlink()
+    return list(samples.values())
+
+
+def _command(name: str, folder: Path, target: Path) -> list[str]:
+    return [sys.executable, "-m", "lit_compress.benchmark.artefacts", name, str(folder), str(target)]
+
+
+def _run(part: Path, folder: Path, name: str, source: str, timeout: float) -> None:
+    what = f"Expected {source} to be prepared for {name} but"
     environment = worker_environment("cpu", usable_cores())
     with tempfile.TemporaryFile() as log:
         try:
             done = subprocess.run(
-                _command(runtime, folder, part),
+                _command(name, folder, part),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -211,14 +241,15 @@ def _drop_old(root: Path) -> None:
         total -= size
 
 
-def _work(runtime: str, folder: Path, target: Path) -> None:
+def _work(name: str, folder: Path, target: Path) -> None:
     """Build the artefact and write what belongs to it; runs in the clean process."""
     from lit_compress.benchmark.facts import model_facts
     from lit_compress.models.checkpoint import load
 
     facts = model_facts(load(folder))
-    find_runtime(runtime).build(folder, target)
-    files = {path.name: _describe(path) for path in sorted(target.iterdir())}
+    samples = _take_samples(target)
+    facts["parity_error"] = find_builder(name).build(folder, target, samples)
+    files = {path.name: describe_file(path) for path in sorted(target.iterdir())}
     (target / _FACTS).write_text(json.dumps({"facts": facts, "files": files}, indent=1), encoding="utf-8")
 
 

@@ -80,7 +80,7 @@ def find_models(
     # One folder given twice is one model.
     found = {local_folder(folder): display_name(resolve_model(folder)) for folder in folders}
     places, own = list(found), _told_apart(found)
-    texts = _texts(places, data, split)
+    texts = texts_of_models(places, data, split)
     lengths = texts.lengths() if texts is not None else _recorded_lengths(places)
     named = [(place, name, "–") for place, name in own.items()]
     base = local_folder(against) if against is not None else None
@@ -118,8 +118,20 @@ def _told_apart(names: dict[Path, str]) -> dict[Path, str]:
     return told
 
 
-def _texts(places: Sequence[Path], data: str | None, split: str) -> Texts | None:
-    """Build the data of the command line, or that of the runs, which must then agree."""
+def texts_of_models(places: Sequence[Path], data: str | None, split: str) -> Texts | None:
+    """Build the data of the command line, or that of the models' runs, which must then agree.
+
+    Args:
+        places: Model folders.
+        data: YAML file with a ``data`` section; found in the folders' runs where ``None``.
+        split: Split of the data.
+
+    Returns:
+        The labelled texts; ``None`` where nothing names data.
+
+    Raises:
+        ValueError: The data cannot be used, or differ between the runs.
+    """
     if data is not None:
         files = [Path(data)]
     else:

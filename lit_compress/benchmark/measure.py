@@ -61,7 +61,7 @@ def measure(
     started = time.monotonic()
     environment = describe_environment()
     tell("preparing", 0.0)
-    subjects = _prepare_all(everyone)
+    subjects = _prepare_all(everyone, texts)
     devices = _devices(protocol)
     for number, device in enumerate(devices):
         here = _series_on(device, devices, subjects)
@@ -142,18 +142,20 @@ def _devices(protocol: Protocol) -> list[str]:
     return list(protocol.devices or (["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]))
 
 
-def _prepare_all(everyone: Sequence[Candidate]) -> list[_Subject]:
+def _prepare_all(everyone: Sequence[Candidate], texts: Texts | None) -> list[_Subject]:
     """Prepare as many artefacts at once as there are cores."""
     with ThreadPoolExecutor(usable_cores()) as pool:
-        return list(pool.map(_prepare, everyone))
+        return list(pool.map(partial(_prepare, texts=texts), everyone))
 
 
-def _prepare(candidate: Candidate) -> _Subject:
+def _prepare(candidate: Candidate, texts: Texts | None = None) -> _Subject:
     subject, started = _Subject(candidate), time.monotonic()
     try:
         subject.folder = local_folder(candidate.folder)
         subject.weights = weight_fingerprint(subject.folder)
-        subject.artefact = prepare(candidate.folder, candidate.runtime, _PREPARE_TIMEOUT)
+        calibrated = texts is not None and runtime(candidate.runtime).calibrated
+        samples = {"samples": texts.samples(candidate.side)} if texts is not None and calibrated else {}
+        subject.artefact = prepare(candidate.folder, candidate.runtime, _PREPARE_TIMEOUT, **samples)
     except (PrepareError, ValueError, ImportError, OSError) as error:
         subject.error = str(error)
     subject.spent = time.monotonic() - started

@@ -54,6 +54,27 @@ class Texts:
         """Return the split with the fingerprint of its tokens, which is the same wherever the data lie."""
         return f"{self.split} {self.datamodule.fingerprint(self.split)[:12]}"
 
+    def samples(self, side: str, count: int = 128) -> list[Batch]:
+        """Return typical training texts, one batch each, for runtimes that are calibrated.
+
+        Args:
+            side: ``"teacher"`` takes the teacher's own tokens where the data has them.
+            count: How many, from short to long.
+
+        Raises:
+            ValueError: There is no training split.
+        """
+        data = self.datamodule
+        if not data.has_split("train"):
+            raise ValueError(
+                "Expected a train split to calibrate a runtime with but the data has none; name its train file."
+            )
+        rows = data.rows("train").select(typical_rows(data.lengths("train"), count))
+        prefix = "teacher_" if side == "teacher" and "teacher_input_ids" in rows.column_names else ""
+        names = [name for name in _INPUTS if prefix + name in rows.column_names]
+        samples = [{name: np.asarray([row[prefix + name]], dtype=np.int64) for name in names} for row in rows]
+        return [{**sample, "attention_mask": np.ones_like(sample["input_ids"])} for sample in samples]
+
     def batches(self, side: str) -> Iterator[tuple[Batch, torch.Tensor]]:
         """Return every row once as token batches with their labels.
 

@@ -56,9 +56,8 @@ def check_parity(
                 f"Expected logits of shape {wanted[-1].shape} from {what} for texts of {lengths} tokens but "
                 f"got {got[-1].shape}; this architecture cannot be exported that way."
             )
-    # A head that gives nothing but zeros must not divide by zero.
-    size = max(_rms(np.concatenate(wanted)), np.finfo(np.float32).tiny)
-    errors = [_rms(a - b) / size for a, b in zip(got, wanted, strict=True)]
+    size = np.concatenate(wanted)
+    errors = [relative_error(a, b, size) for a, b in zip(got, wanted, strict=True)]
     worst = int(np.argmax(np.nan_to_num(errors, nan=np.inf)))
     # Not "error > tolerance": a NaN must not pass.
     if not errors[worst] <= tolerance:
@@ -68,6 +67,20 @@ def check_parity(
             "nothing was kept: use another runtime for this model."
         )
     return errors[worst]
+
+
+def relative_error(
+    got: npt.NDArray[np.float32], wanted: npt.NDArray[np.float32], size: npt.NDArray[np.float32] | None = None
+) -> float:
+    """Return the root mean square difference of logits, relative to their root mean square.
+
+    Args:
+        got: Logits of any shape.
+        wanted: Those of the original, of the same shape.
+        size: Logits that tell the size; ``wanted`` where ``None``.
+    """
+    # A head that gives nothing but zeros must not divide by zero.
+    return _rms(got - wanted) / max(_rms(wanted if size is None else size), float(np.finfo(np.float32).tiny))
 
 
 def max_length(model: PreTrainedModel) -> int | None:

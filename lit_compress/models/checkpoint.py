@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
+from lit_compress.files import whole_folder
 from lit_compress.models.factory import load_config
 from lit_compress.models.loading import load_model, quiet
 from lit_compress.models.manifest import MANIFEST, build_manifest, model_class, read_manifest, write_manifest
@@ -43,32 +43,16 @@ def save_folder(
     path = Path(path).absolute()
     check_place(path)
     complete = build_manifest(model, manifest)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
-    if old.exists() and not path.exists():  # killed between the two renames
-        old.rename(path)
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
-    try:
-        with quiet():
-            if complete["transforms"]:
-                save_ragged(temporary, model)
-            else:
-                model.save_pretrained(temporary, safe_serialization=True)
-            if tokenizer is not None:
-                tokenizer.save_pretrained(temporary)
-        write_manifest(temporary, complete)
+    with whole_folder(path) as part, quiet():
+        if complete["transforms"]:
+            save_ragged(part, model)
+        else:
+            model.save_pretrained(part, safe_serialization=True)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(part)
+        write_manifest(part, complete)
         if card is not None:
-            (temporary / "README.md").write_text(card, encoding="utf-8")
-        if path.exists():
-            path.rename(old)
-        temporary.rename(path)
-    except BaseException:
-        if old.exists() and not path.exists():
-            old.rename(path)
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+            (part / "README.md").write_text(card, encoding="utf-8")
     return path
 
 

@@ -49,7 +49,7 @@ class Builder(ABC):
             ImportError: The message names the ``pip install`` line.
         """
 
-    def build(self, folder: Path, target: Path, samples: Sequence[Batch] = ()) -> None:  # noqa: B027
+    def build(self, folder: Path, target: Path, samples: Sequence[Batch] = ()) -> float | None:
         """Write the artefact; a runtime that loads the model folder itself writes nothing.
 
         Args:
@@ -57,9 +57,13 @@ class Builder(ABC):
             target: An empty folder.
             samples: Real training texts, one batch each, for those that are :attr:`calibrated`.
 
+        Returns:
+            The error that :func:`~lit_compress.export.parity.check_parity` found on random tokens, if it was asked.
+
         Raises:
             ValueError: The model cannot be turned into an artefact that computes the same.
         """
+        return None
 
 
 class Runtime(Builder):

@@ -66,12 +66,12 @@ class OnnxFp32(Runtime):
         """Refuse where a library is missing; see :meth:`Runtime.check`."""
         check_onnx()
 
-    def build(self, folder: Path, target: Path, samples: Sequence[Batch] = ()) -> None:
+    def build(self, folder: Path, target: Path, samples: Sequence[Batch] = ()) -> float:
         """Export the model; see :meth:`Runtime.build`."""
         from lit_compress.export.onnx import export_onnx
         from lit_compress.models.checkpoint import load
 
-        export_onnx(load(folder), target / _FILE)
+        return export_onnx(load(folder), target / _FILE)
 
     def imports(self, folder: Path) -> None:
         """Import ONNX Runtime; see :meth:`Runtime.imports`."""
@@ -87,12 +87,13 @@ class OnnxInt8(OnnxFp32):
 
     name: ClassVar[str] = "onnx-int8"
 
-    def build(self, folder: Path, target: Path, samples: Sequence[Batch] = ()) -> None:
+    def build(self, folder: Path, target: Path, samples: Sequence[Batch] = ()) -> float:
         """Export and quantize the model; see :meth:`Runtime.build`."""
         from lit_compress.export.onnx import export_onnx, quantize_onnx
         from lit_compress.models.checkpoint import load
 
         model, full = load(folder), target / "float32.onnx"
         export_onnx(model, full)
-        quantize_onnx(full, target / _FILE, model)
+        error = quantize_onnx(full, target / _FILE, model)
         full.unlink()
+        return error

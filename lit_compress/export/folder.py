@@ -1,0 +1,144 @@
+"""The folder of an export: everything that another machine needs, without this library."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+import lit_compress
+from lit_compress.benchmark.artefacts import Artefact
+from lit_compress.benchmark.runtimes.base import Builder
+from lit_compress.files import describe_file, whole_folder
+from lit_compress.models.manifest import read_manifest
+
+#: What tells an export from other folders.
+EXPORT = "export.json"
+_INFER = Path(__file__).with_name("infer")
+# What tokenizer libraries and Optimum read; whatever else lies in a model folder stays there.
+_BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+
+
+def check_export_place(path: Path) -> None:
+    """Refuse a place for an export that something else occupies.
+
+    Raises:
+        ValueError: There is a file, or a folder that is neither empty nor an export.
+    """
+    if path.is_dir() and (not any(path.iterdir()) or (path / EXPORT).is_file()):
+        return
+    if path.exists():
+        raise ValueError(
+            f"Expected a new folder, or an export to replace, at {path} but something else is there; "
+            "move it away or choose another folder with --out."
+        )
+
+
+def write_export(
+    path: Path, artefact: Artefact, way: Builder, config: PreTrainedConfig, parity: Mapping[str, Any]
+) -> Path:
+    """Write the folder of an export: it is complete, or what was there before is untouched.
+
+    Args:
+        path: The folder; an export that is already there is replaced.
+        artefact: What was built and checked.
+        way: What built it.
+        config: The configuration of the model.
+        parity: How near it is to the original.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: Something that is no export is in the place.
+        OSError: It could not be written.
+    """
+    path = path.absolute()
+    check_export_place(path)
+    format, _, precision = way.name.partition("-")
+    with whole_folder(path) as part:
+        files = sorted(file for file in artefact.path.iterdir() if file.name != "facts.json")
+        for file in files:
+            shutil.copy2(file, part / file.name)
+        for name in _BESIDE:
+            if (artefact.folder / name).is_file():
+                shutil.copy2(artefact.folder / name, part / name)
+        settings = {
+            "library": f"lit-compress {lit_compress.__version__}",
+            "format": format,
+            "precision": precision,
+            "model_type": config.model_type,
+            "labels": _labels(artefact.folder, config),
+            "pad_token_id": config.pad_token_id,
+            "max_length": artefact.facts["max_positions"],
+            "libraries": {name: version(name) for name in ("torch", "transformers", *way.libraries)},
+            "parity": dict(parity),
+            "files": {file.name: describe_file(part / file.name) for file in files},
+        }
+        (part / EXPORT).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        script = infer_script(format)
+        if script is not None:
+            (part / "infer.py").write_text(script, encoding="utf-8")
+        (part / "README.md").write_text(_readme(settings, requirements(format)), encoding="utf-8")
+    return path
+
+
+def _labels(folder: Path, config: PreTrainedConfig) -> list[str]:
+    """Return the names of the outputs in order: those of the data, where the folder knows them."""
+    names = (read_manifest(folder) or {}).get("label_names")
+    return [str(name) for name in names or (config.id2label or {}).values()]
+
+
+def infer_script(format: str) -> str | None:
+    """Return the text of the ``infer.py`` of a format; ``None`` where nothing can run it from Python."""
+    own = _INFER / f"{format}.py"
+    if not own.is_file():
+        return None
+    # Without its docstring, and without the import that stands for what comes before it.
+    base = (_INFER / "base.py").read_text(encoding="utf-8").splitlines(keepends=True)[2:]
+    shared = "".join(line for line in base if not line.startswith("from lit_compress."))
+    return f"{own.read_text(encoding='utf-8').rstrip()}\n\n\n{shared}"
+
+
+def requirements(format: str) -> Sequence[str]:
+    """Return the packages that the ``infer.py`` of a format needs, as pip takes them."""
+    own = _INFER / f"{format}.py"
+    if not own.is_file():
+        return ()
+    # Read and not imported: the runtime need not be installed.
+    for node in ast.parse(own.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "REQUIREMENTS":
+            return ["tokenizers", *ast.literal_eval(node.value)]
+    raise ValueError(f"Expected REQUIREMENTS in {own} but there are none.")
+
+
+def _readme(settings: Mapping[str, Any], needed: Sequence[str]) -> str:
+    parity = settings["parity"]
+    size = sum(entry["bytes"] for entry in settings["files"].values()) / 1e6
+    lines = [
+        f"# A text classifier for {settings['format']}, {settings['precision']}",
+        "",
+        f"Exported by [lit-compress](https://pypi.org/project/lit-compress/): {size:,.1f} MB, labels "
+        f"{', '.join(settings['labels'])}.",
+        "",
+    ]
+    if parity.get("random_tokens") is not None:
+        lines += [
+            f"- Difference to the original on random tokens: {parity['random_tokens']:.2g} of its logits"
+        ]
+    real = parity.get("texts")
+    if real:
+        same = "" if real["same_label"] is None else f", same label for {100 * real['same_label']:.1f} %"
+        lines += [
+            f"- On {real['texts']} real texts ({real['data']}): difference {real['error']:.2g} of the logits{same}"
+        ]
+    if needed:
+        packages = " ".join(f'"{name}"' for name in needed)
+        lines += ["", "```bash", f"pip install {packages}", 'python infer.py "a text"', "```"]
+    return "\n".join(lines) + "\n"

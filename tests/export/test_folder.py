@@ -1,0 +1,118 @@
+"""The folder of an export: complete or not there, and of use without this library."""
+
+import json
+
+import pytest
+
+from lit_compress.benchmark.artefacts import Artefact
+from lit_compress.benchmark.runtimes.base import Builder
+from lit_compress.export.folder import infer_script, requirements, write_export
+from lit_compress.export.formats import FORMATS, builder, full_name
+from lit_compress.files import whole_folder
+from tests.tiny import tiny_bert, tiny_tokenizer
+
+PARITY = {"random_tokens": 1e-5, "texts": {"data": "validation 1", "texts": 9, "error": 0.1, "same_label": 0.98}}
+
+
+class Copied(Builder):
+    """Stands for any builder."""
+
+    name = "onnx-fp32"
+
+
+@pytest.fixture
+def artefact(tmp_path):
+    folder, path = tmp_path / "model", tmp_path / "artefact"
+    model = tiny_bert(layers=1)
+    model.save_pretrained(folder)
+    tiny_tokenizer(folder)
+    path.mkdir()
+    (path / "model.onnx").write_bytes(b"graph")
+    (path / "facts.json").write_text("{}")
+    (folder / "secret.txt").write_text("not for others")
+    return Artefact(folder, path, 5, {"max_positions": 130}), model.config
+
+
+def test_holds_the_artefact_the_tokenizer_and_what_there_is_to_know(artefact, tmp_path):
+    found = write_export(tmp_path / "out", artefact[0], Copied(), artefact[1], PARITY)
+    names = {path.name for path in found.iterdir()}
+    assert {"model.onnx", "tokenizer.json", "config.json", "export.json", "README.md"} <= names
+    assert not names & {"facts.json", "secret.txt", "model.safetensors"}
+    settings = json.loads((found / "export.json").read_text())
+    assert (settings["format"], settings["precision"]) == ("onnx", "fp32")
+    assert settings["labels"] == ["LABEL_0", "LABEL_1", "LABEL_2"] and settings["max_length"] == 130
+    assert settings["parity"] == PARITY
+    assert settings["files"]["model.onnx"]["bytes"] == 5
+    assert len(settings["files"]["model.onnx"]["sha256"]) == 64
+    assert "98.0 %" in (found / "README.md").read_text()
+
+
+def test_label_names_of_the_data_come_first(artefact, tmp_path):
+    manifest = {"schema": 1, "transforms": [], "base_class": "BertForSequenceClassification"}
+    text = json.dumps({**manifest, "label_names": ["bad", "fine", "good"]})
+    (artefact[0].folder / "lit_compress.json").write_text(text)
+    found = write_export(tmp_path / "out", artefact[0], Copied(), artefact[1], PARITY)
+    assert json.loads((found / "export.json").read_text())["labels"] == ["bad", "fine", "good"]
+
+
+def test_an_earlier_export_is_replaced_but_nothing_else(artefact, tmp_path):
+    out = tmp_path / "out"
+    write_export(out, artefact[0], Copied(), artefact[1], PARITY)
+    (out / "old.bin").write_text("of the earlier export")
+    write_export(out, artefact[0], Copied(), artefact[1], PARITY)
+    assert not (out / "old.bin").exists()
+    other = tmp_path / "thesis"
+    other.mkdir()
+    (other / "chapter.txt").write_text("years of work")
+    with pytest.raises(ValueError, match=r"an export to replace, at .*thesis but something else is there"):
+        write_export(other, artefact[0], Copied(), artefact[1], PARITY)
+    assert (other / "chapter.txt").read_text() == "years of work"
+
+
+def test_a_full_disk_leaves_the_earlier_export_as_it_was(artefact, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    write_export(out, artefact[0], Copied(), artefact[1], PARITY)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lit_compress.export.folder.shutil.copy2", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_export(out, artefact[0], Copied(), artefact[1], PARITY)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".out")] == []
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(tmp_path):
+    (tmp_path / ".out.old").mkdir()
+    (tmp_path / ".out.old" / "file").write_text("kept")
+    with pytest.raises(RuntimeError), whole_folder(tmp_path / "out"):
+        raise RuntimeError
+    assert (tmp_path / "out" / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_infer_script_is_one_program_of_its_runtime(format):
+    script = infer_script(format)
+    if script is None:
+        assert requirements(format) == ()
+        return
+    names = compile(script, "infer.py", "exec").co_names
+    assert {"open_model", "Classifier", "main", "REQUIREMENTS"} <= set(names)
+    assert "lit_compress" not in script and "transformers" not in script
+    assert "tokenizers" in requirements(format)
+
+
+def test_every_format_in_every_precision_has_a_builder_of_that_name():
+    for format, precisions in FORMATS.items():
+        for precision in precisions:
+            assert builder(full_name(format, precision)).name == f"{format}-{precision}"
+        assert full_name(format, None) == f"{format}-{precisions[0]}"
+
+
+def test_unknown_formats_and_precisions_are_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="Expected a format among onnx.* but got 'onxx'"):
+        full_name("onxx", None)
+    with pytest.raises(ValueError, match="Expected a precision of onnx among fp32.* but got 'int3'"):
+        full_name("onnx", "int3")
