@@ -17,7 +17,7 @@ from lit_compress.benchmark.folders import local_folder
 from lit_compress.benchmark.protocol import typical_rows
 from lit_compress.benchmark.quality import Texts
 from lit_compress.benchmark.results import FILE_NAME as RESULTS
-from lit_compress.export.check import agreement
+from lit_compress.export.check import Agreement, agreement
 from lit_compress.export.folder import check_export_place, write_export
 from lit_compress.export.formats import builder, full_name, is_runtime
 from lit_compress.export.parity import ParityError
@@ -75,12 +75,14 @@ def export_folder(
     with _progress() as tell:
         tell("reading the data")
         texts = texts_of_models([place], data, split)
+        rows = _typical(texts) if texts is not None else []
         tell(f"converting to {name}")
         artefact = _prepared(str(place), name, texts if way.calibrated else None)
         parity: dict[str, Any] = {"random_tokens": artefact.facts["parity_error"]}
         if texts is not None and is_runtime(name):
             tell("comparing with the original on real texts")
-            parity["texts"] = _on_texts(artefact, name, texts, least_same)
+            found = _on_texts(artefact, name, rows, least_same)
+            parity["texts"] = {"data": texts.describe(), **found.to_dict()}
         tell("writing")
         write_export(target, artefact, way, config, parity)
     print(_told(name, target, artefact, parity))
@@ -96,12 +98,16 @@ def _prepared(folder: str, name: str, texts: Texts | None) -> Artefact:
         raise ValueError(str(error)) from error
 
 
-def _on_texts(artefact: Artefact, name: str, texts: Texts, least_same: float) -> dict[str, Any]:
+def _typical(texts: Texts) -> list[dict[str, Any]]:
+    """Return tokenised texts of the split, in its order: sorted ones would need no padding."""
     rows = texts.datamodule.rows(texts.split)
-    # Not sorted: a batch should need padding.
-    chosen = sorted(typical_rows(texts.datamodule.lengths(texts.split), min(_TEXTS, len(rows))))
+    chosen = typical_rows(texts.datamodule.lengths(texts.split), min(_TEXTS, len(rows)))
+    return list(rows.select(sorted(chosen)))
+
+
+def _on_texts(artefact: Artefact, name: str, rows: list[dict[str, Any]], least_same: float) -> Agreement:
     pad = artefact.facts["pad_token_id"] or 0
-    found = agreement(artefact, name, list(rows.select(chosen)), pad, usable_cores())
+    found = agreement(artefact, name, rows, pad, usable_cores())
     tolerance = builder(name).tolerance
     if found.error > tolerance:
         raise ParityError(
@@ -115,7 +121,7 @@ def _on_texts(artefact: Artefact, name: str, texts: Texts, least_same: float) ->
             f"{artefact.folder} gives but got {100 * found.same_label:.1f} %; nothing was kept: choose another format "
             "or precision, or accept fewer with --least-same."
         )
-    return {"data": texts.describe(), **found.to_dict()}
+    return found
 
 
 def _told(name: str, target: Path, artefact: Artefact, parity: dict[str, Any]) -> str:

@@ -11,7 +11,10 @@ from lit_compress.export.formats import FORMATS, builder, full_name
 from lit_compress.files import whole_folder
 from tests.tiny import tiny_bert, tiny_tokenizer
 
-PARITY = {"random_tokens": 1e-5, "texts": {"data": "validation 1", "texts": 9, "error": 0.1, "same_label": 0.98}}
+PARITY = {
+    "random_tokens": 1e-5,
+    "texts": {"data": "validation 1", "texts": 9, "error": 0.1, "same_label": 0.98},
+}
 
 
 class Copied(Builder):

@@ -77,4 +77,6 @@ class TorchBf16(TorchFp32):
     """Eager PyTorch with bfloat16 weights and activations: the cheapest faster form of a model."""
 
     name: ClassVar[str] = "torch-bf16"
+    # Eight bits of mantissa, through many layers.
+    tolerance: ClassVar[float] = 0.05
     dtype: ClassVar[torch.dtype] = torch.bfloat16
