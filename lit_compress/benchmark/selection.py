@@ -16,8 +16,8 @@ Row = dict[str, Any]
 _SHARE = re.compile(r"([\d.eE+-]+)\s*\*\s*teacher")
 # Float32 metrics: 18 of 20 rows correct must be "at least 0.9".
 _ROUNDING = 1e-6
-# The peak memory of a process differs by about this share when the same model is measured twice.
-_MEMORY_NOISE = 0.02
+#: The peak memory of a process differs by about this share when the same model is measured twice.
+MEMORY_NOISE = 0.02
 # Figures whose noise the rows tell: in the ratio to the baseline, and in the spread over rounds.
 _RATIOS = {f"{device}/latency_ms": f"ratio.{device}_latency" for device in ("cpu", "gpu")}
 _SPREADS = {
@@ -138,8 +138,7 @@ def _cheapest(
     good: Sequence[Row], cost: str, wanted: str, counted: str, quality: str, unjudged: str
 ) -> Choice:
     ranges = _ranges(good, cost)
-    ceiling = min(ranges)[2]
-    equal = [row for row, (_, low, _) in zip(good, ranges, strict=True) if low <= ceiling]
+    equal = [good[number] for number in lowest_but_for_noise(ranges)]
     best = max(equal, key=lambda row: (_value(row), -figures(row)[cost]))
     reason = (
         f"{best['checkpoint']} is the lowest in {cost}, {figures(best)[cost]:.4g}, of the {counted} checkpoints "
@@ -149,6 +148,19 @@ def _cheapest(
         others = ", ".join(row["checkpoint"] for row in equal if row is not best)
         reason += f" No lower or higher but for noise: {others}; so {quality} decided."
     return Choice(best, True, reason + unjudged)
+
+
+def lowest_but_for_noise(ranges: Sequence[tuple[float, float, float]]) -> list[int]:
+    """Return which costs may be the lowest one: those whose low end the high end of the lowest reaches.
+
+    Args:
+        ranges: Each cost with the ends between which it may lie.
+
+    Returns:
+        Their numbers, in order.
+    """
+    ceiling = min(ranges)[2]
+    return [number for number, (_, low, _) in enumerate(ranges) if low <= ceiling]
 
 
 def _ranges(rows: Sequence[Row], cost: str) -> list[tuple[float, float, float]]:
@@ -165,7 +177,7 @@ def _ranges(rows: Sequence[Row], cost: str) -> list[tuple[float, float, float]]:
 def _range(row: Row, cost: str) -> tuple[float, float, float]:
     value = figures(row)[cost]
     if cost.endswith("peak_mb"):
-        return value, value * (1 - _MEMORY_NOISE / 2), value * (1 + _MEMORY_NOISE / 2)
+        return value, value * (1 - MEMORY_NOISE / 2), value * (1 + MEMORY_NOISE / 2)
     low, high = look_up(row, _SPREADS.get(cost, "")) or (value, value)
     return value, low, high
 

@@ -46,7 +46,7 @@ def run_session(
     """
     tell = progress or (lambda text, done: None)
     with ExitStack() as stack:
-        limit = _memory_limit(protocol, len(everyone))
+        limit = memory_limit(protocol, len(everyone))
         seats = [Seat(series, protocol, device, stack, limit) for series in everyone]
         tell(f"{device}: loading", 0.0)
         # All models load at once; nothing is timed yet.
@@ -104,7 +104,8 @@ def _judge(seats: Sequence[Seat], protocol: Protocol, texts: Texts) -> None:
         list(pool.map(lambda seat: seat.judge(texts), seats))
 
 
-def _memory_limit(protocol: Protocol, models: int) -> float:
+def memory_limit(protocol: Protocol, models: int) -> float:
+    """Return the resident memory in MB that each of so many models may take when they run at the same time."""
     if protocol.memory_limit_mb is not None:
         return protocol.memory_limit_mb
     return _MEMORY_SHARE * psutil.virtual_memory().available / 1e6 / models
