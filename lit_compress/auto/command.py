@@ -102,7 +102,8 @@ def _keep_the_best(found: Found, goal: Goal, export: Callable[[str], None]) -> N
         if choice.trial is found.original:
             return
         try:
-            return export(choice.trial.name)
+            export(choice.trial.name)
+            return
         except ValueError as error:
             print(f"{choice.trial.name} could not be exported: {error}")
             choice.trial.failure = PARITY, str(error)
