@@ -10,6 +10,7 @@ from lit_compress.benchmark.runtimes.base import Builder
 #: Format -> its precisions, the usual one first.
 FORMATS: dict[str, tuple[str, ...]] = {
     "onnx": ("fp32", "int8"),
+    "torchscript": ("fp32",),
 }
 # Formats that nothing here can run: name -> module and class.
 _UNRUN: dict[str, tuple[str, str]] = {}

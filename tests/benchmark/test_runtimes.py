@@ -19,6 +19,7 @@ TOLERANCE = {
     "torch-compile": 1e-4,
     "onnx-fp32": 1e-4,
     "onnx-int8": 0.3,
+    "torchscript-fp32": 1e-5,
 }
 
 # The compiler has its own test: every shape class costs it half a minute.

@@ -21,6 +21,7 @@ TOLERANCE = {
     "torch-compile": 1e-4,
     "onnx-fp32": 1e-4,
     "onnx-int8": 0.3,
+    "torchscript-fp32": 1e-5,
 }
 
 

@@ -14,6 +14,7 @@ _CLASSES = {
     "torch-compile": ("torch_compile", "TorchCompile"),
     "onnx-fp32": ("onnx", "OnnxFp32"),
     "onnx-int8": ("onnx", "OnnxInt8"),
+    "torchscript-fp32": ("torchscript", "TorchScriptFp32"),
 }
 #: Names of all runtimes, in the order of tables.
 RUNTIMES = tuple(_CLASSES)
