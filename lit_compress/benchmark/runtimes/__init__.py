@@ -15,6 +15,9 @@ _CLASSES = {
     "onnx-fp32": ("onnx", "OnnxFp32"),
     "onnx-int8": ("onnx", "OnnxInt8"),
     "torchscript-fp32": ("torchscript", "TorchScriptFp32"),
+    "openvino-fp32": ("openvino", "OpenVinoFp32"),
+    "openvino-bf16": ("openvino", "OpenVinoBf16"),
+    "openvino-int8": ("openvino", "OpenVinoInt8"),
 }
 #: Names of all runtimes, in the order of tables.
 RUNTIMES = tuple(_CLASSES)
