@@ -29,27 +29,17 @@ class OnnxSession(Session):
     """
 
     def __init__(self, path: Path, threads: int) -> None:
-        import onnxruntime
+        from lit_compress.export.infer.onnx import OnnxModel
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        # A thread that spins while it waits burns processor time, which is what is measured.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self._names = [entry.name for entry in self._session.get_inputs()]
+        self._model = OnnxModel(path, threads)
 
     def inputs(self, batch: Batch) -> Batch:
         """Return the inputs that the file has; segments are all the first where the batch has none."""
-        zeros = np.zeros_like(batch["input_ids"])
-        return {name: batch.get(name, zeros) for name in self._names}
+        return self._model.inputs(batch)
 
     def run(self, inputs: Batch) -> npt.NDArray[np.float32]:
         """Return the logits."""
-        return self._session.run(["logits"], inputs)[0]
+        return self._model.run(inputs)
 
     def logits(self, output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return the logits."""
@@ -75,7 +65,7 @@ class OnnxFp32(Runtime):
 
     def imports(self, folder: Path) -> None:
         """Import ONNX Runtime; see :meth:`Runtime.imports`."""
-        import onnxruntime  # noqa: F401
+        import lit_compress.export.infer.onnx  # noqa: F401
 
     def open(self, folder: Path, artefact: Path, device: str, threads: int) -> OnnxSession:
         """Load the file; see :meth:`Runtime.open`."""
