@@ -22,9 +22,14 @@ from typing import Any
 from run_pruning import METHODS
 
 #: Methods that leave zeros behind; their models are as large and as fast as the teacher.
-ZEROS = ("magnitude", "movement")
-LABELS = {"flop": "FLOP", "l0": "L0", "cofi": "CoFi with distillation", "heads_taylor": "Taylor"}
-LABELS["cofi_without_teacher"] = "CoFi without distillation"
+ZEROS = ("magnitude", "movement", "taylor")
+LABELS = {
+    "flop": "FLOP",
+    "l0": "L0",
+    "l0_distilled": "L0 with distillation",
+    "cofi": "CoFi with distillation",
+    "taylor": "Taylor",
+}
 
 
 def label(method: str) -> str:

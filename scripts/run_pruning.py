@@ -21,18 +21,17 @@ from fit_and_test import fit_and_test
 METHODS: dict[str, tuple[str, list[str]]] = {
     "magnitude": ("prune/magnitude_cubic", []),
     "movement": ("prune/movement", []),
-    "heads_taylor": ("prune/heads_taylor", []),
+    "taylor": ("prune/magnitude_cubic", ["--trainer.callbacks.score=Taylor"]),
     "l0": ("prune/l0", []),
+    "l0_distilled": ("prune/cofi", ["--trainer.callbacks.structures=[head,neuron]"]),
     "flop": ("prune/flop", []),
     "cofi": ("prune/cofi", []),
-    "cofi_without_teacher": (
-        "prune/l0",
-        ["--trainer.callbacks.structures=[hidden,attention,head,feed_forward,neuron]"],
-    ),
 }
+#: The rows of the table; the others have one cell, for a question of the text.
+ROWS = ("magnitude", "movement", "l0", "flop", "cofi")
 SPARSITIES = (0.75, 0.9, 0.5, 0.95)
 #: Cells with more seeds than 0: the comparisons that the text draws conclusions from.
-REPEATED = (("movement", 0.9), ("magnitude", 0.9), ("cofi", 0.75), ("cofi_without_teacher", 0.75))
+REPEATED = (("l0_distilled", 0.75), ("l0", 0.75), ("movement", 0.9), ("magnitude", 0.9), ("taylor", 0.9))
 
 
 @dataclass(frozen=True)
@@ -50,10 +49,9 @@ class Cell:
 
 def plan() -> list[Cell]:
     """Every cell of the table with seed 0, then the repetitions."""
-    methods = [method for method in METHODS if method != "cofi_without_teacher"]
-    cells = [Cell(method, sparsity, 0) for sparsity in SPARSITIES for method in methods]
-    cells.append(Cell("cofi_without_teacher", 0.75, 0))
-    return cells + [Cell(method, sparsity, seed) for seed in (1, 2) for method, sparsity in REPEATED]
+    cells = [Cell(method, sparsity, 0) for sparsity in SPARSITIES for method in ROWS]
+    cells += [Cell(method, sparsity, seed) for seed in (0, 1, 2) for method, sparsity in REPEATED]
+    return list(dict.fromkeys(cells))
 
 
 def parse(text: str) -> list[Cell]:
@@ -79,7 +77,7 @@ def arguments(cell: Cell, args: argparse.Namespace) -> list[str]:
         f"--trainer.callbacks.target.sparsity={cell.sparsity}",
         f"--model.method={cell.method.replace('_', ' ')}",
     ]
-    if cell.method == "cofi":
+    if recipe == "prune/cofi":
         words += [f"--model.teacher.model={args.teacher}", f"--model.teacher.cache={args.runs}/cache"]
     else:
         words.append(f"--model.baseline={args.teacher}")
