@@ -7,6 +7,7 @@ error; from a file of the usual name it would draw what is missing at random and
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +16,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from lit_compress.models.loading import refuse_misfit, unreadable
-from lit_compress.models.transforms import restore
+from lit_compress.models.transforms import SHAPES, restore
 
 #: Stem of the weight files.
 WEIGHTS = "lit_compress"
@@ -96,7 +97,9 @@ def build_model(
     transforms: Sequence[Sequence[Any]],
     where: str,
 ) -> PreTrainedModel:
-    """Build a model of a recorded structure with weights that mean nothing yet.
+    """Build a model of a recorded structure with weights that are zero.
+
+    The full model from which the structure is cut has shapes only: memory is taken for what is left.
 
     Args:
         base_class: Class of the model.
@@ -115,18 +118,59 @@ def build_model(
         for name, arguments in transforms:
             for key, value in arguments["config"].items() if name == "shape" else ():
                 setattr(full, key, value)
-        with torch.random.fork_rng(devices=[]), no_init_weights():
-            model = base_class(full)
-        model.tie_weights()  # without initialisation nobody does
-        for parameter in model.parameters():
-            parameter.data.zero_()  # what was in the memory before may be no number
-        restore(model, transforms)
+        with torch.random.fork_rng(devices=[]):
+            with torch.device("meta"), no_init_weights():
+                model = base_class(full)
+            model.tie_weights()  # without initialisation nobody does
+            _compute_buffers(model, model)
+            cuts = sum(1 for _ in itertools.takewhile(lambda entry: entry[0] in SHAPES, transforms))
+            restore(model, transforms[:cuts])
+            _allocate(model)
+            restore(model, transforms[cuts:])
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError) as error:
         raise ValueError(
             f"Expected the structure of a {base_class.__name__} in {where} but it cannot be built "
             f"({type(error).__name__}: {error}); it is damaged or was edited: write it again."
         ) from error
     return model.eval()
+
+
+def _compute_buffers(module: nn.Module, owner: PreTrainedModel) -> None:
+    """Fill the buffers that no file holds, such as the numbers of positions, as ``from_pretrained`` does."""
+    if isinstance(module, PreTrainedModel):
+        owner = module
+    names = [name for name in module._buffers if name in module._non_persistent_buffers_set]
+    # From two different beginnings: what differs is nothing that the initialisation computes.
+    first, second = (_initialised(module, names, owner, start) for start in (1, 0))
+    wrong = [name for name, a, b in zip(names, first, second, strict=True) if not torch.equal(a, b)]
+    if wrong:
+        raise TypeError(f"the initialisation of {type(owner).__name__} leaves the buffer {wrong[0]} open")
+    for child in module.children():
+        _compute_buffers(child, owner)
+
+
+def _initialised(module: nn.Module, names: list[str], owner: PreTrainedModel, start: int) -> list[Tensor]:
+    for name in names:
+        shape = getattr(module, name)
+        setattr(module, name, torch.full(shape.shape, start, dtype=shape.dtype))
+    if names:
+        owner._init_weights(module)  # parameters have shapes only, which no initialisation changes
+    return [getattr(module, name) for name in names]
+
+
+def _allocate(model: nn.Module) -> None:
+    """Give every tensor that has a shape only memory with zeros; tied ones stay tied."""
+    done: dict[int, Tensor] = {}
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, old in tensors.items():
+                if old is None or not old.is_meta:
+                    continue
+                if id(old) not in done:
+                    new = torch.zeros(old.shape, dtype=old.dtype)
+                    trained = isinstance(old, nn.Parameter)
+                    done[id(old)] = nn.Parameter(new, old.requires_grad) if trained else new
+                tensors[name] = done[id(old)]
 
 
 def load_weights(

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lit_compress.models.checkpoint import load, save_folder
 from lit_compress.models.transforms import transforms_of
@@ -72,3 +73,65 @@ def test_cutting_twice_is_cutting_once_and_loads(family, tmp_path):
     assert torch.equal(
         logits(load(save_folder(tmp_path / "m", twice, None, {})), family), logits(once, family)
     )
+
+
+class InMemory(TorchDispatchMode):
+    """Keeps the shapes of all tensors of more than one dimension that operations put into memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(tensor, torch.Tensor) and not tensor.is_meta and tensor.dim() > 1:
+                self.shapes.add(tuple(tensor.shape))
+        return result
+
+
+@pytest.mark.parametrize("family", EVERY_FAMILY)
+def test_the_full_model_is_never_in_memory(family, tmp_path):
+    full, model = family_model(family), family_model(family)
+    groups = find_groups(model, ["head", "neuron", "hidden"])
+    cut_further(model, {group.name: list(range(0, group.units, 3)) for group in groups})
+    folder = save_folder(tmp_path / "m", model, None, {})
+    with InMemory() as memory:
+        loaded = load(folder)
+    before, after = (
+        {tuple(tensor.shape) for tensor in (*one.parameters(), *one.buffers()) if tensor.dim() > 1}
+        for one in (full, model)
+    )
+    assert after <= memory.shapes and not memory.shapes & (before - after) and before - after
+    assert torch.equal(logits(loaded, family), logits(model, family))
+
+
+@pytest.mark.parametrize("family", EVERY_FAMILY)
+def test_everything_that_no_file_holds_is_what_the_constructor_makes(family, tmp_path):
+    model = cut(family)
+    loaded = load(save_folder(tmp_path / "m", model, None, {}))
+    built = dict(type(model)(family_model(family).config).named_buffers())
+    found = dict(loaded.named_buffers())
+    assert found.keys() == built.keys()
+    assert all(torch.equal(found[name], built[name]) for name in built)
+    assert all(found[name].dtype == built[name].dtype for name in built)
+    assert not any(tensor.is_meta for tensor in (*loaded.parameters(), *found.values()))
+    assert _tied(loaded) == _tied(model)
+    assert {name: p.requires_grad for name, p in loaded.named_parameters()} == {
+        name: p.requires_grad for name, p in model.named_parameters()
+    }
+
+
+def _tied(model):
+    """Return the names of parameters that are one tensor."""
+    names = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return sorted(shared for shared in names.values() if len(shared) > 1)
+
+
+def test_refuses_a_model_whose_buffers_nothing_computes(tmp_path, monkeypatch):
+    folder = save_folder(tmp_path / "m", cut("bert"), None, {})
+    monkeypatch.setattr(type(load(folder).base_model), "_init_weights", lambda self, module: None)
+    with pytest.raises(ValueError, match="leaves the buffer position_ids open"):
+        load(folder)
