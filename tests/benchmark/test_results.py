@@ -83,6 +83,16 @@ def test_rows_are_appended_one_per_line(tmp_path):
     assert [row["model"] for row in read_results(path)] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\x85"])
+def test_names_with_line_separators_stay_in_their_row(tmp_path, character):
+    path = tmp_path / "results.jsonl"
+    append_rows(path, [make_row(model=f"a{character}b"), make_row(model="c")])
+    assert [row["model"] for row in read_results(path)] == [f"a{character}b", "c"]
+    path.write_text(path.read_text() + "{")
+    with pytest.raises(ValueError, match="in line 3 of"):
+        read_results(path)
+
+
 def test_line_cut_short_by_a_kill_does_not_swallow_the_next_one(tmp_path):
     path = tmp_path / "results.jsonl"
     append_rows(path, [make_row(model="a")])
