@@ -49,21 +49,26 @@ def choose(trials: Sequence[Trial], original: Trial, goal: Goal) -> Choice:
     rows = [trial.row for trial in good if trial.row is not None]
     equal = [good[number] for number in lowest_but_for_noise(goal.ranges(rows))]
     best = max(equal, key=lambda trial: (round(trial.kept(original), _DIGITS), -(trial.bytes or 0)))
-    others = [trial.name for trial in equal if trial is not best]
     words = [
         f"{_name(best, original)} is {_LOWEST[goal.minimise]} of {len(good)} of {len(trials)} routes that fulfil "
         f"{goal}: {_figures(best, original, goal)}."
     ]
-    if others:
-        # Quality decides, and where it is the same, bytes.
-        tied = {round(trial.kept(original), _DIGITS) for trial in equal}
-        decided = "quality decided" if len(tied) > 1 else "the smaller file decided"
+    if len(equal) > 1:
+        others = ", ".join(trial.name for trial in equal if trial is not best)
         words.append(
-            f"No better or worse in {goal.minimise} but for noise: {', '.join(others)}; so {decided}."
+            f"No better or worse in {goal.minimise} but for noise: {others}; so {_decided(equal, original)}."
         )
     if best is original and len(trials) > 1:
         words.append("Nothing beats the original; there is nothing to export.")
     return Choice(best, " ".join([*words, *_doubt(best, goal)]))
+
+
+def _decided(equal: Sequence[Trial], original: Trial) -> str:
+    if len({round(trial.kept(original), _DIGITS) for trial in equal}) > 1:
+        return "quality decided"
+    return (
+        "the smaller file decided" if len({trial.bytes for trial in equal}) > 1 else "the first one is taken"
+    )
 
 
 def _name(trial: Trial, original: Trial) -> str:

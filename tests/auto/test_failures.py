@@ -1,0 +1,89 @@
+"""Failures of real builds: the words in which the clean process leaves them tell which kind they are."""
+
+import os
+import signal
+import sys
+import textwrap
+from types import SimpleNamespace
+
+import datasets
+import numpy as np
+import pytest
+
+from lit_compress.auto import judge
+from lit_compress.auto.trial import CRASHED, PARITY, REFUSED, Trial
+from lit_compress.benchmark import artefacts
+from lit_compress.benchmark.protocol import Candidate
+from lit_compress.export.parity import ParityError, check_parity
+from tests.tiny import tiny_bert
+
+TEXTS = SimpleNamespace(samples=lambda side: [])
+
+
+@pytest.fixture
+def build(tmp_path, monkeypatch):
+    """Return a function that lets a script be the clean process, and returns the failure of the route."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    tiny_bert(layers=1).save_pretrained(tmp_path / "model")
+
+    def run(script):
+        head = f"import os, sys, time\nfrom pathlib import Path\ntarget = Path(sys.argv[1])\n{textwrap.dedent(script)}"
+        command = [sys.executable, "-S", "-c", head]
+        monkeypatch.setattr(artefacts, "_command", lambda name, folder, target: [*command, str(target)])
+        trial = Trial(Candidate("model", str(tmp_path / "model"), runtime="onnx-fp32"), {})
+        assert judge._build(trial, TEXTS) is None
+        return trial.failure
+
+    return run
+
+
+def parity_text():
+    model = tiny_bert(layers=1).eval()
+    with pytest.raises(ParityError) as failure:
+        check_parity(lambda batch: np.ones((len(batch["input_ids"]), 3), np.float32), model, 1e-3, "the file")
+    return str(failure.value)
+
+
+def test_parity(build):
+    text = parity_text()
+    assert build(f"(target / 'error.txt').write_text({text!r}); sys.exit(1)") == (PARITY, text)
+
+
+def test_what_cannot_be_expressed(build):
+    text = "Expected attention in every block but got none in block 3; use another runtime."
+    assert build(f"(target / 'error.txt').write_text({text!r}); sys.exit(1)") == (REFUSED, text)
+
+
+def test_unforeseen_error(build):
+    text = "onnx-fp32 failed on model: IndexError: list index out of range"
+    assert build(f"(target / 'error.txt').write_text({text!r}); sys.exit(1)") == (CRASHED, text)
+
+
+def test_death(build):
+    kind, text = build(f"os.kill(os.getpid(), {int(signal.SIGKILL)})")
+    assert kind == CRASHED and "status -9" in text
+
+
+def test_hang(build, monkeypatch):
+    monkeypatch.setattr(judge, "_BUILD_SECONDS", 0.5)
+    kind, text = build("time.sleep(60)")
+    assert kind == CRASHED and "more than 0.5 s" in text
+
+
+def test_full_disk(build, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(artefacts.tempfile, "mkdtemp", full)
+    kind, text = build("")
+    assert kind == CRASHED and "No space left" in text
+
+
+def test_no_training_texts_to_calibrate_with(monkeypatch, build, tmp_path):
+    def none(side):
+        raise ValueError("Expected a train split to calibrate a runtime with but the data has none.")
+
+    monkeypatch.setattr(judge, "runtime", lambda name: SimpleNamespace(calibrated=True))
+    trial = Trial(Candidate("model", str(tmp_path / "model"), runtime="onnx-fp32"), {})
+    assert judge._build(trial, SimpleNamespace(samples=none)) is None
+    assert trial.failure is not None and trial.failure[0] == REFUSED
