@@ -52,7 +52,7 @@ def save(model, path, tokenizer=None, **facts):
     return path
 
 
-def byte_level(rows=300, split=None, bos=False, **special):
+def byte_level(rows=300, split=None, bos=False, around=False, **special):
     """A byte-level BPE tokenizer: GPT-2's, or one that splits words by a regular expression first."""
     tokenizer = Tokenizer(models.BPE())
     steps = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=split is None)]
@@ -70,6 +70,9 @@ def byte_level(rows=300, split=None, bos=False, **special):
     tokenizer.train_from_iterator(TEXT * 3, trainer)
     if bos:
         tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    if around:
+        marks = [("<s>", 0), ("</s>", 2)]
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=marks)
     special = special or {"bos_token": "<s>", "eos_token": "</s>"}
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", **special)
 
