@@ -55,7 +55,7 @@ def convert(model: PreTrainedModel) -> Any:
     """Return a model as an ``openvino.Model`` in float32.
 
     Args:
-        model: The model, on the CPU, in float32 and eval mode; OpenVINO leaves it patched, so give a copy.
+        model: The model, on the CPU, in float32 and eval mode.
 
     Raises:
         ValueError: It cannot be traced, or does something that OpenVINO has no operator for.

@@ -47,7 +47,7 @@ def quantize_openvino(
             "Expected sample texts to calibrate int8 activations with but got none; name the data."
         )
     model = copy.deepcopy(model).cpu().float().eval()
-    converted = convert(copy.deepcopy(model))
+    converted = convert(model)
     names = [entry.any_name for entry in converted.inputs]
     with _quiet_nncf():
         import nncf
@@ -68,9 +68,11 @@ def _inputs(batch: Batch, names: Sequence[str]) -> Batch:
 
 @contextlib.contextmanager
 def _quiet_nncf() -> Iterator[None]:
-    """Silence the log and the progress bars of NNCF, which go to stdout whoever listens there."""
+    """Silence the log and the progress bars of NNCF, which go to stdout, and keep its kind of logger to itself."""
+    kind = logging.getLoggerClass()
     with contextlib.redirect_stdout(io.StringIO()):
         import nncf
 
+        logging.setLoggerClass(kind)
         nncf.set_log_level(logging.ERROR)
         yield
