@@ -192,13 +192,13 @@ def test_fewer_heads_become_wider_ones(heads, places, tmp_path):
     assert read(tmp_path / "model.gguf")[0]["bert.attention.head_count"] == places
 
 
-def test_heads_wider_than_the_hidden_states_are_refused(tmp_path):
-    model = tiny_bert().eval()
-    cut_further(model, {"hidden": list(range(24))})
+@pytest.mark.parametrize("hidden", [24, 33])
+def test_hidden_states_that_heads_do_not_fill_are_refused(hidden, tmp_path):
+    model = tiny_bert(hidden=40, heads=5).eval()
+    cut_further(model, {"hidden": list(range(hidden))})
     folder = save(model, tmp_path / "model")
-    with pytest.raises(
-        ValueError, match=r"Expected heads that fit into the hidden states.*4 heads of 8 and 24.*--heads"
-    ):
+    match = rf"^Expected hidden dimensions that 5 or more heads of 8.*but got {hidden}; .*--heads N --hidden 8\*N`"
+    with pytest.raises(ValueError, match=match):
         export_gguf(folder, tmp_path / "model.gguf", "f16")
     assert names(tmp_path) == ["model"]
 
