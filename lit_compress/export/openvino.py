@@ -109,15 +109,18 @@ def save_checked(
         def forward(batch: Batch) -> npt.NDArray[np.float32]:
             return session.logits(session.run(session.inputs(batch)))
 
-        error = check_parity(forward, model, tolerance, f"the OpenVINO file in {precision}")
+        found = check_parity(forward, model, tolerance, f"the OpenVINO file in {precision}")
         # The weights first: without them the other file is of no use.
         for suffix in (".bin", ".xml"):
             part.with_suffix(suffix).replace(path.with_suffix(suffix))
-    return error
+    return found
 
 
 def _reason(error: Exception) -> str:
-    """Return what OpenVINO says, without where in its sources it says it."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    told = [line for line in lines if line and not line.startswith(("Check '", "Exception from"))]
-    return (told or lines or [""])[0][:200]
+    """Return what OpenVINO says, without where in its sources it says it; what it has no operator for comes first."""
+    lines = [line.strip().removeprefix("-- ") for line in str(error).splitlines()]
+    told = [
+        line for line in lines if line and not line.startswith(("Check '", "Exception from", "FrontEnd API"))
+    ]
+    lacks = [line for line in told if line.startswith("No conversion rule")]
+    return (lacks or told or lines or [""])[0][:200]
