@@ -11,6 +11,7 @@ from lit_compress.benchmark.runtimes.base import Builder
 FORMATS: dict[str, tuple[str, ...]] = {
     "onnx": ("fp32", "int8"),
     "torchscript": ("fp32",),
+    "aotinductor": ("fp32", "bf16"),
     "openvino": ("fp32", "bf16", "int8"),
 }
 # Formats that nothing here can run: name -> module and class.

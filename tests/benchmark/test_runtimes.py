@@ -20,10 +20,13 @@ TOLERANCE = {
     "onnx-fp32": 1e-4,
     "onnx-int8": 0.3,
     "torchscript-fp32": 1e-5,
+    "aotinductor-fp32": 1e-5,
+    "aotinductor-bf16": 0.1,
 }
 
-# The compiler has its own test: every shape class costs it half a minute.
-each_runtime = pytest.mark.parametrize("name", [name for name in RUNTIMES if name != "torch-compile"])
+# Compilers have their own tests: one takes half a minute per shape class, the other per model.
+COMPILED = ("torch-compile", "aotinductor")
+each_runtime = pytest.mark.parametrize("name", [name for name in RUNTIMES if not name.startswith(COMPILED)])
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ _CLASSES = {
     "onnx-fp32": ("onnx", "OnnxFp32"),
     "onnx-int8": ("onnx", "OnnxInt8"),
     "torchscript-fp32": ("torchscript", "TorchScriptFp32"),
+    "aotinductor-fp32": ("aotinductor", "AotInductorFp32"),
+    "aotinductor-bf16": ("aotinductor", "AotInductorBf16"),
     "openvino-fp32": ("openvino", "OpenVinoFp32"),
     "openvino-bf16": ("openvino", "OpenVinoBf16"),
     "openvino-int8": ("openvino", "OpenVinoInt8"),
