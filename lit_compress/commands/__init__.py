@@ -1,0 +1,40 @@
+"""The verbs after a fit: one file per verb, with its command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from lit_compress.commands.auto import add_auto
+from lit_compress.commands.benchmark import add_benchmark
+from lit_compress.commands.export import add_export
+from lit_compress.commands.recipes import add_recipes
+from lit_compress.commands.report import add_report
+from lit_compress.commands.shrink import add_shrink
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lit-compress")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for add in (add_report, add_benchmark, add_shrink, add_export, add_auto, add_recipes):
+        add(verbs)
+    return parser
+
+
+def run_verb(verb: str, arguments: Sequence[str]) -> int:
+    """Run one verb and turn expected failures into one paragraph.
+
+    Returns:
+        Exit status: 0 done, 1 refused, 2 wrong usage.
+    """
+    options = vars(_parser().parse_args([verb, *arguments]))
+    function = options.pop("function")
+    for key in ("verb", "action"):
+        options.pop(key, None)
+    try:
+        function(**options)
+    except (ValueError, ImportError, OSError) as error:
+        print(f"lit-compress {verb}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
