@@ -162,7 +162,8 @@ def _allocate(model: nn.Module) -> None:
     """Give every tensor that has a shape only memory with zeros; tied ones stay tied."""
     done: dict[int, Tensor] = {}
     for module in model.modules():
-        for tensors in (module._parameters, module._buffers):
+        places: list[dict[str, Any]] = [module._parameters, module._buffers]
+        for tensors in places:
             for name, old in tensors.items():
                 if old is None or not old.is_meta:
                     continue
