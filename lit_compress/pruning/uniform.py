@@ -19,15 +19,6 @@ from lit_compress.pruning.depth import drop_blocks
 from lit_compress.pruning.groups import Group, find_groups, neuron_group
 from lit_compress.pruning.shape import shape_of
 
-#: Projections of task heads that are as wide as the hidden states, with what reads them; their configurations have
-#: one number for both.
-_SQUARE_HEADS = (
-    ("pooler.dense", "classifier"),
-    ("pooler", "classifier"),
-    ("pre_classifier", "classifier"),
-    ("classifier.dense", "classifier.out_proj"),
-)
-
 
 def cut_uniform(model: PreTrainedModel, shape: UniformShape, open_hidden: Tensor | None = None) -> None:
     """Cut a model to one shape in all blocks and write it into the configuration.
@@ -166,7 +157,7 @@ def _hidden(model: PreTrainedModel, size: int | None, open_hidden: Tensor | None
 def _narrow_head(model: PreTrainedModel, size: int) -> None:
     modules = dict(model.named_modules())
     readers = {axis.module for axis in dissect(model).stream.readers}
-    for inside, outside in _SQUARE_HEADS:
+    for inside, outside in family_of(model).square_heads:
         for path in readers:
             width = getattr(modules[path], "out_features", 0)
             if not (path == inside or path.endswith(f".{inside}")) or outside not in modules or width <= size:

@@ -20,6 +20,8 @@ class Albert(Family):
     dropped alone, so there is no list of blocks.
     """
 
+    square_heads = (("pooler", "classifier"),)
+
     def dissect(self, model: PreTrainedModel) -> Anatomy:
         """Return the anatomy; see ``Family.dissect``."""
         names = dict(model.named_modules())
@@ -37,12 +39,6 @@ class Albert(Family):
             stream=_stream(model, base, blocks),
             word_embedding=f"{base}embeddings.word_embeddings",
         )
-
-    def resize_attention(self, module: nn.Module, heads: int) -> None:
-        """Set the number of heads; see ``Family.resize_attention``."""
-        core: Any = module
-        core.num_attention_heads = heads
-        core.all_head_size = heads * core.attention_head_size
 
     def resize_hidden(self, model: PreTrainedModel, size: int) -> None:
         """Set the width; see ``Family.resize_hidden``."""

@@ -23,6 +23,8 @@ from lit_compress.models.anatomy.heads import base_path, readers_of, sources_of,
 class Bert(Family):
     """Adapter of BERT, RoBERTa, XLM-RoBERTa and ELECTRA."""
 
+    square_heads = (("pooler.dense", "classifier"), ("classifier.dense", "classifier.out_proj"))
+
     def dissect(self, model: PreTrainedModel) -> Anatomy:
         """Return the anatomy; see ``Family.dissect``."""
         names = dict(model.named_modules())
@@ -36,15 +38,6 @@ class Bert(Family):
             block_lists=(f"{base}encoder.layer",),
             word_embedding=f"{base}embeddings.word_embeddings",
         )
-
-    def resize_attention(self, module: nn.Module, heads: int) -> None:
-        """Set the number of heads; see ``Family.resize_attention``."""
-        core: Any = module
-        core.num_attention_heads = heads
-        core.all_head_size = heads * core.attention_head_size
-
-    def resize_hidden(self, model: PreTrainedModel, size: int) -> None:
-        """Nothing but the tensors knows the size; see ``Family.resize_hidden``."""
 
     def write_config(self, config: PreTrainedConfig, shape: UniformShape) -> None:
         """Write the shape; see ``Family.write_config``."""

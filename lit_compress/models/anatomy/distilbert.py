@@ -16,6 +16,8 @@ from lit_compress.models.anatomy.heads import base_path, readers_of, sources_of,
 class DistilBert(Family):
     """Adapter of DistilBERT."""
 
+    square_heads = (("pre_classifier", "classifier"),)
+
     def dissect(self, model: PreTrainedModel) -> Anatomy:
         """Return the anatomy; see ``Family.dissect``."""
         names = dict(model.named_modules())

@@ -35,17 +35,13 @@ class UniformShape:
 class Family(ABC):
     """An adapter: tells where a family keeps its units, and keeps its attributes true when they are cut."""
 
+    #: Projections of task heads that are as wide as the hidden states because the configuration has one number for
+    #: both, each with what reads it. Paths below the model, whatever stands before the first.
+    square_heads: tuple[tuple[str, str], ...] = ()
+
     @abstractmethod
     def dissect(self, model: PreTrainedModel) -> Anatomy:
         """Return the anatomy of a model as its modules are now, with or without a task head."""
-
-    @abstractmethod
-    def resize_attention(self, module: nn.Module, heads: int) -> None:
-        """Set the attributes of an attention whose projections were cut to ``heads`` units."""
-
-    @abstractmethod
-    def resize_hidden(self, model: PreTrainedModel, size: int) -> None:
-        """Set the attributes of the modules (not the configuration) for another number of hidden dimensions."""
 
     @abstractmethod
     def write_config(self, config: PreTrainedConfig, shape: UniformShape) -> None:
@@ -69,6 +65,20 @@ class Family(ABC):
             for module in block.modules():
                 if hasattr(module, "layer_idx"):
                     module.layer_idx = index
+
+    def resize_attention(self, module: nn.Module, heads: int) -> None:
+        """Set the attributes of an attention whose projections were cut to ``heads`` units.
+
+        Here ``num_attention_heads`` and ``all_head_size`` where it has them.
+        """
+        core: Any = module
+        if hasattr(core, "num_attention_heads"):
+            core.num_attention_heads = heads
+        if hasattr(core, "all_head_size"):
+            core.all_head_size = heads * core.attention_head_size
+
+    def resize_hidden(self, model: PreTrainedModel, size: int) -> None:  # noqa: B027 - some have nothing to do
+        """Set the attributes of the modules (not the configuration) for another number of hidden dimensions."""
 
     def resize_feed_forward(self, module: nn.Module, neurons: int) -> None:  # noqa: B027 - most have nothing to do
         """Set the attributes of a feed-forward network whose projections were cut; most have none to set."""

@@ -34,9 +34,6 @@ class Llama(Family):
             word_embedding=f"{base}embed_tokens",
         )
 
-    def resize_attention(self, module: nn.Module, heads: int) -> None:
-        """Nothing but the tensors knows the number: the group size stays. See ``Family.resize_attention``."""
-
     def resize_feed_forward(self, module: nn.Module, neurons: int) -> None:
         """Set the width inside; see ``Family.resize_feed_forward``."""
         inside: Any = module

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from lit_compress.models.anatomy.base import Anatomy, Attention, Axis, Block, FeedForward, Stream, Stretch
@@ -28,14 +27,6 @@ class ViT(Family):
             stream=_stream(model, names, base, blocks),
             block_lists=(f"{base}layers",),
         )
-
-    def resize_attention(self, module: nn.Module, heads: int) -> None:
-        """Set the number of heads; see ``Family.resize_attention``."""
-        core: Any = module
-        core.num_attention_heads = heads
-
-    def resize_hidden(self, model: PreTrainedModel, size: int) -> None:
-        """Nothing but the tensors knows the size; see ``Family.resize_hidden``."""
 
     def write_config(self, config: PreTrainedConfig, shape: UniformShape) -> None:
         """Write the shape; see ``Family.write_config``."""
