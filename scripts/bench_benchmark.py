@@ -20,19 +20,18 @@ them on a quiet machine, one after the other:
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from bench_pages import Record, own_records, read_records
 
 from lit_compress.benchmark.candidates import find_models
-from lit_compress.benchmark.environment import describe_environment, load_average, same_environment
+from lit_compress.benchmark.environment import load_average
 from lit_compress.benchmark.intervals import NO_DIFFERENCE, PROCESS_NOISE
 from lit_compress.benchmark.measure import measure
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME, Protocol
@@ -41,7 +40,6 @@ from lit_compress.benchmark.results import append_rows, to_row
 BUDGET_SECONDS = 45.0
 LARGEST_SPREAD = 0.08
 AA_SHARE = 19 / 20
-Record = dict[str, Any]
 
 
 def budget(args: argparse.Namespace) -> None:
@@ -63,7 +61,7 @@ def budget(args: argparse.Namespace) -> None:
             # Prepared models and tokens lie below the cache of the datasets library.
             subprocess.run(command, check=True, env={**os.environ, "HF_DATASETS_CACHE": folder})
             seconds = time.perf_counter() - started
-            rows = [json.loads(line) for line in out.read_text().splitlines()]
+            rows = read_records(out)
         _write(args, "budget", number, seconds, load, rows[-1])
 
 
@@ -113,22 +111,11 @@ def _file(args: argparse.Namespace, kind: str) -> Path:
     return Path(args.runs_dir) / f"{kind}.jsonl"
 
 
-def _read(path: Path) -> list[Record]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-
-
 def _missing(args: argparse.Namespace, kind: str) -> list[int]:
     """Return the numbers of the runs that are not there yet; runs of another machine do not mix with these."""
-    here = describe_environment()
-    records = [record for record in _read(_file(args, kind)) if not record["row"].get("error")]
+    found = own_records(_file(args, kind), lambda record: record["row"]["environment"])
+    records = [record for record in found if not record["row"].get("error")]
     for record in records:
-        if not same_environment(
-            record["row"]["environment"], {**here, "gpu": record["row"]["environment"]["gpu"]}
-        ):
-            raise SystemExit(
-                f"Expected runs of this machine and these libraries in {_file(args, kind)} but got others; "
-                "delete it, or choose another --runs-dir."
-            )
         if record["model"] != args.model:
             raise SystemExit(
                 f"Expected runs of {args.model} in {_file(args, kind)} but got {record['model']}; "
@@ -248,7 +235,7 @@ def _met(met: bool) -> str:
 def report(args: argparse.Namespace) -> None:
     """Write the page."""
     found = {
-        kind: [record for record in _read(_file(args, kind)) if not record["row"].get("error")]
+        kind: [record for record in read_records(_file(args, kind)) if not record["row"].get("error")]
         for kind in ("budget", "aa", "repeat")
     }
     if not any(found.values()):

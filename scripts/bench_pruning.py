@@ -16,15 +16,14 @@ What is measured is appended to a file below --runs-dir group by group; the same
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench_pages import own_records, write_page
 from bench_training import (
-    NOTES,
     Group,
     Series,
     Variant,
@@ -35,7 +34,7 @@ from bench_training import (
     write_teacher,
 )
 
-from lit_compress.benchmark.environment import describe_environment, load_average, same_environment
+from lit_compress.benchmark.environment import describe_environment, load_average
 from lit_compress.benchmark.results import append_rows
 
 SPARSITY = {"sparsity": 0.75}
@@ -93,8 +92,8 @@ def groups() -> dict[str, Group]:
     }
 
 
-def page(args: argparse.Namespace, records: Sequence[dict[str, Any]], notes: str) -> str:
-    """Return the document."""
+def page(args: argparse.Namespace, records: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the blocks of the document."""
     facts, clock = records[-1]["environment"], "processor time" if args.threads == 1 else "wall time"
     loads = [record["load"] for record in records if record["load"] is not None]
     head = (
@@ -113,8 +112,8 @@ def page(args: argparse.Namespace, records: Sequence[dict[str, Any]], notes: str
     for record in records:
         group = groups()[record["group"]]
         series = [Series(**found) for found in record["series"]]
-        parts.append(f"## {group.title}\n\n{group.about}\n\n{table(group, series)}\n")
-    return "\n".join([head, *parts, NOTES, notes.strip(), ""])
+        parts.append(f"## {group.title}\n\n{group.about}\n\n{table(group, series)}")
+    return [head, *parts]
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -124,14 +123,12 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
 
 def read(path: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the groups that are there, measured on this machine with these settings."""
-    records = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    here = describe_environment()
-    for record in records:
-        if record["settings"] != settings(args) or not same_environment(record["environment"], here):
-            raise SystemExit(
-                f"Expected groups of this machine and these settings in {path} but got others; delete it, or choose "
-                "another --runs-dir."
-            )
+    records = own_records(path, lambda record: record["environment"])
+    if any(record["settings"] != settings(args) for record in records):
+        raise SystemExit(
+            f"Expected groups with the settings of this command in {path} but got others; delete it, or choose another "
+            "--runs-dir."
+        )
     return records
 
 
@@ -160,7 +157,6 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     out, file = Path(args.out), Path(args.runs_dir) / "groups.jsonl"
-    notes = out.read_text(encoding="utf-8").partition(NOTES)[2] if out.is_file() else ""
     records = read(file, args)
     missing = [name for name in args.groups.split(",") if name not in {r["group"] for r in records}]
     with tempfile.TemporaryDirectory() as temporary:
@@ -181,8 +177,7 @@ def main() -> None:
             append_rows(file, [{**record, "environment": describe_environment()}])
             records = read(file, args)
             progress(f"{name} is in {file}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page(args, records, notes), encoding="utf-8")
+    write_page(out, page(args, records))
     print(out, file=sys.stderr)
 
 

@@ -16,19 +16,18 @@ Every session is appended to a file below --runs-dir as soon as it is finished; 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from bench_pages import Record, machine, own_sessions, write_page
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertForSequenceClassification
 
-from lit_compress.benchmark.environment import describe_environment, load_average, same_environment
+from lit_compress.benchmark.environment import load_average
 from lit_compress.benchmark.measure import measure
 from lit_compress.benchmark.protocol import Candidate, Protocol
 from lit_compress.benchmark.results import append_rows, to_row
@@ -41,11 +40,9 @@ LAYERS, WIDTH, HEADS, NEURONS, LENGTH = 6, 384, 12, 1536, 128
 TARGETS = {"batch": 0.85, "single": 0.70}
 KINDS = {"even": "even", "uneven": "uneven", "fewer": "uneven, fewer"}
 ROUNDINGS = (1, 16, 32, 64)
-NOTES = "<!-- Written by hand from here on; the script keeps it. -->"
 #: Lengths of typical sentences (SST-2: 19 ± 9 words, in pieces of words).
 REAL = tuple(int(n) for n in np.clip(np.random.default_rng(0).normal(23, 11, 24), 5, 60))
 Shape = list[tuple[int, int]]
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -211,10 +208,33 @@ def table(records: Sequence[Record], lengths: str, size: str) -> str:
     return "\n".join(lines)
 
 
-def page(records: Sequence[Record], notes: str) -> str:
-    """Return the document."""
-    row = records[-1]["rows"][0]
-    environment, loads = row["environment"], [r["load"] for r in records if r["load"] is not None]
+def rounding_table(records: Sequence[Record]) -> str:
+    """Return the Markdown table of what rounding brings: geometric means over the sessions of each kind."""
+    head = "| layers | neurons | FLOPs | time, batch 32 | time, one text |"
+    lines = [head, "|---|---|--:|--:|--:|"]
+    for kind, layers in KINDS.items():
+        mine = [record for record in records if (record["kind"], record["lengths"]) == (kind, "fixed")]
+        for step in ROUNDINGS[1:] if mine else ():
+            name = f"round to {step}"
+            cells = [_mean(record["flops"][name] / record["flops"]["round to 1"] for record in mine)]
+            for size in TARGETS:
+                pairs = [
+                    [figures(record, key, size)["ms"] for key in (name, "round to 1")] for record in mine
+                ]
+                cells.append(_mean(rounded_ms / ms for rounded_ms, ms in pairs))
+            lines.append(
+                f"| {layers} | rounded to {step} | {' | '.join(f'{cell - 1:+.1%}' for cell in cells)} |"
+            )
+    return "\n".join(lines)
+
+
+def _mean(ratios: Iterable[float]) -> float:
+    """Return the geometric mean of ratios."""
+    return float(np.exp(np.mean(np.log(list(ratios)))))
+
+
+def page(records: Sequence[Record]) -> list[str]:
+    """Return the blocks of the document."""
     shapes = "\n".join(
         f"- 1/{r['ratio']}: " + ", ".join(f"{heads} heads {neurons} neurons" for heads, neurons in shape)
         for r in records
@@ -226,10 +246,7 @@ def page(records: Sequence[Record], notes: str) -> str:
         "Made by `scripts/bench_shrink.py`, see `--help`, which also says what is counted as FLOPs. *Encoder faster* "
         "is the time of the full model over that of the shrunk one, both without what a model without blocks takes; "
         "*model faster* is with it. Medians of rounds in turns, each model in a clean process.",
-        f"- Machine: {environment['cpu']}, {row['protocol']['threads']} thread, {row['protocol']['clock']}, load "
-        f"{min(loads, default=0):.1f}–{max(loads, default=0):.1f} before a session\n"
-        f"- Software: torch {environment['torch']}, transformers {environment['transformers']}, lit-compress "
-        f"{environment['lit_compress']}",
+        machine(records),
     ]
     titles = {
         (
@@ -243,22 +260,8 @@ def page(records: Sequence[Record], notes: str) -> str:
     for (lengths, size), title in titles.items():
         if any(record["lengths"] == lengths for record in records):
             parts.append(f"## {title}\n\n{table(records, lengths, size)}")
-    parts += [f"## Uneven layers\n\n{shapes}" if shapes else "", f"{NOTES}\n{notes.strip()}"]
-    return "\n\n".join(part for part in parts if part).rstrip() + "\n"
-
-
-def read(path: Path) -> list[Record]:
-    """Return the sessions that are there; those of another machine do not mix with these."""
-    records = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    here = describe_environment()
-    for record in records:
-        there = record["rows"][0]["environment"]
-        if not same_environment(there, {**here, "gpu": there["gpu"]}):
-            raise SystemExit(
-                f"Expected sessions of this machine and these libraries in {path} but got others; delete it, or choose "
-                "another --runs-dir."
-            )
-    return records
+    parts.append(f"## What rounding brings\n\n{rounding_table(records)}")
+    return [*parts, f"## Uneven layers\n\n{shapes}" if shapes else ""]
 
 
 def main() -> None:
@@ -275,9 +278,8 @@ def main() -> None:
     parser.add_argument("--out", default="docs/bench_shrink.md", help="the page (default: %(default)s)")
     args = parser.parse_args()
     file, out = Path(args.runs_dir) / "sessions.jsonl", Path(args.out)
-    records = read(file)
+    records = own_sessions(file)
     done = {(r["ratio"], r["kind"], r["lengths"], r["seed"]) for r in records}
-    notes = out.read_text(encoding="utf-8").partition(NOTES)[2] if out.is_file() else ""
     for lengths in ("fixed", "real"):
         for ratio in map(int, args.ratios.split(",")):
             for kind in KINDS if lengths == "fixed" else ("uneven",):
@@ -289,11 +291,10 @@ def main() -> None:
                     raise SystemExit(f"1/{ratio} {kind}: {failed[0]}")
                 append_rows(file, [record])
                 records.append(record)
-                out.parent.mkdir(parents=True, exist_ok=True)
-                out.write_text(page([r for r in records if r["seed"] == args.seed], notes), encoding="utf-8")
+                write_page(out, page([r for r in records if r["seed"] == args.seed]))
                 print(f"1/{ratio} {kind} {lengths}: wrote {out}", flush=True)
     if records:
-        out.write_text(page([r for r in records if r["seed"] == args.seed], notes), encoding="utf-8")
+        write_page(out, page([r for r in records if r["seed"] == args.seed]))
 
 
 if __name__ == "__main__":

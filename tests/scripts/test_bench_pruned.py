@@ -1,22 +1,15 @@
 """The benchmarks of pruned models: shapes, counts, ratios and verdicts by hand; nothing is timed."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 @pytest.fixture(scope="module")
 def scripts():
-    sys.path.insert(0, str(SCRIPTS))
     import bench_pruning
     import bench_shrink
     import bench_speedup_target
 
-    yield bench_shrink, bench_pruning, bench_speedup_target
-    sys.path.remove(str(SCRIPTS))
+    return bench_shrink, bench_pruning, bench_speedup_target
 
 
 @pytest.fixture
@@ -68,6 +61,19 @@ def test_targets_are_judged_by_the_encoder(bench_shrink):
         rows.append(row("round to 16", 1, 32 / (small / 1000), 1, 3.0))
         last = bench_shrink.table([{**record, "rows": rows}], "fixed", "batch").splitlines()[-1]
         assert f"{1000 / small / 4:.2f} {mark} |" in last and "rounded to 16" in last
+
+
+def test_what_rounding_brings_is_a_mean_of_ratios(bench_shrink):
+    def session(flops, ms):
+        rows = [row("full", 10.0, 32), row("no blocks", 0.1, 3200)]
+        rows.append(row("round to 1", 2.0, 32 / 0.2, 0.2, 5.0))
+        rows += [row(f"round to {step}", ms, 32 / (ms / 10), 0.2, 5.0) for step in (16, 32, 64)]
+        counts = {"full": 1000, "round to 1": 100} | {f"round to {step}": flops for step in (16, 32, 64)}
+        return {"kind": "uneven", "lengths": "fixed", "rows": rows, "flops": counts}
+
+    lines = bench_shrink.rounding_table([session(200, 1.0), session(100, 8.0)]).splitlines()
+    # Twice and once the FLOPs; half and four times the time.
+    assert lines[2:] == [f"| uneven | rounded to {n} | +41.4% | +41.4% | +41.4% |" for n in (16, 32, 64)]
 
 
 def test_speedups_within_a_tenth_are_met(scripts):
