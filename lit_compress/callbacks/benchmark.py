@@ -32,6 +32,7 @@ from lit_compress.benchmark.results import (
 )
 from lit_compress.benchmark.runtimes import runtime
 from lit_compress.callbacks.student import deployable, kept_checkpoints, student_from_checkpoint
+from lit_compress.callbacks.transform import rounding_of
 from lit_compress.models.checkpoint import save_folder
 from lit_compress.modules.tasks import Classification
 from lit_compress.report.command import print_groups
@@ -148,7 +149,7 @@ class Benchmark(pl.Callback):
         started = time.monotonic()
         student: Any = pl_module.student
         with _scratch_folder(trainer) as root:
-            model = deployable(student)
+            model = deployable(student, rounding_of(trainer))
             subject = self._save(trainer, model, root, "student", None)
             rows = [row for part in self._measure(trainer, pl_module, [subject], judge=False) for row in part]
         failed = [row["error"] for row in rows if row["role"] == "student" and row.get("error")]
@@ -189,14 +190,14 @@ class Benchmark(pl.Callback):
         """Rebuild each kept checkpoint; without any, take the weights as the fit leaves them."""
         student: Any = pl_module.student
         name = Path(trainer.default_root_dir).resolve().name
-        kept = kept_checkpoints(trainer)
+        kept, step = kept_checkpoints(trainer), rounding_of(trainer)
         if not kept:
             rank_zero_info("Benchmark: no checkpoint was kept, so the final weights are measured.")
-            return [self._save(trainer, deployable(student), root, name, None)]
+            return [self._save(trainer, deployable(student, step), root, name, None)]
         return [
             self._save(
                 trainer,
-                student_from_checkpoint(student, path),
+                student_from_checkpoint(student, path, step),
                 root,
                 name if len(kept) == 1 else f"{name}/{path.stem}",
                 path.name,

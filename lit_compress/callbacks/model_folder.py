@@ -15,7 +15,7 @@ from lit_compress.benchmark.protocol import BASELINE_RUNTIME
 from lit_compress.benchmark.results import FILE_NAME, read_results
 from lit_compress.callbacks.benchmark import Benchmark
 from lit_compress.callbacks.student import deployable, student_from_checkpoint
-from lit_compress.callbacks.transform import TransformCallback
+from lit_compress.callbacks.transform import TransformCallback, rounding_of
 from lit_compress.dashboard.artifacts import log_artifacts
 from lit_compress.dashboard.pictures import log_maps
 from lit_compress.models.card import model_card
@@ -71,7 +71,10 @@ class ModelFolder(pl.Callback):
         path = self._path(trainer)
         checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
         student: Any = pl_module.student
-        model = student_from_checkpoint(student, checkpoint) if checkpoint else deployable(student)
+        step = rounding_of(trainer)
+        model = (
+            student_from_checkpoint(student, checkpoint, step) if checkpoint else deployable(student, step)
+        )
         facts = run_facts(trainer, pl_module, checkpoint)
         facts |= compression_facts(trainer, student, model)
         data = getattr(trainer, "datamodule", None)

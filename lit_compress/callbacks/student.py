@@ -20,12 +20,13 @@ from lit_compress.pruning.shrink import shrink
 _PREFIX = "student."
 
 
-def student_from_checkpoint(student: PreTrainedModel, path: str | Path) -> PreTrainedModel:
+def student_from_checkpoint(student: PreTrainedModel, path: str | Path, round_to: int = 1) -> PreTrainedModel:
     """Return a copy of the student with the weights of a Lightning checkpoint, as it would be shipped.
 
     Args:
         student: The student of the module that wrote the checkpoint.
         path: The checkpoint.
+        round_to: See ``deployable``.
 
     Returns:
         The copy; see ``deployable``.
@@ -43,7 +44,7 @@ def student_from_checkpoint(student: PreTrainedModel, path: str | Path) -> PreTr
             f"{len(unexpected)} are not of it (first: {[*missing, *unexpected][0]}); the checkpoint is of "
             "another model."
         )
-    return _shipped(model)
+    return _shipped(model, round_to)
 
 
 def kept_checkpoints(trainer: pl.Trainer) -> list[Path]:
@@ -72,22 +73,23 @@ def _ranked(callback: ModelCheckpoint) -> list[str]:
     return sorted(scores, key=lambda path: float(scores[path]), reverse=callback.mode == "max")
 
 
-def deployable(student: nn.Module) -> PreTrainedModel:
+def deployable(student: nn.Module, round_to: int = 1) -> PreTrainedModel:
     """Return a copy of a student as it would be shipped: what was pruned is removed, nothing of ours is left.
 
     Args:
         student: A student, pruned or not; not changed.
+        round_to: Keep a multiple of this many neurons per block; see ``shrink``.
 
     Returns:
         The copy, in eval mode on the CPU.
     """
-    return _shipped(copy.deepcopy(student).cpu())
+    return _shipped(copy.deepcopy(student).cpu(), round_to)
 
 
-def _shipped(model: Any) -> PreTrainedModel:
+def _shipped(model: Any, round_to: int) -> PreTrainedModel:
     done = {name for name, _ in transforms_of(model)}
     if done == {WEIGHT_MASKS}:
         # Zeros in an ordinary model, which stock transformers loads; where whole rows are zero, `shrink` cuts them out.
         bake(model)
         return model.eval()
-    return shrink(model) if done else model.eval()
+    return shrink(model, round_to=round_to) if done else model.eval()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -29,6 +30,8 @@ class TransformCallback(pl.Callback, ABC):
 
     #: What is asked for, where that is a number; the achieved speed-up is reported beside it at the end of fit.
     target: Target | None = None
+    #: What is shipped keeps a multiple of this many neurons per block.
+    round_to: int = 1
 
     def __init__(self) -> None:
         self.optimizer: Optimizer | None = None
@@ -161,6 +164,27 @@ def own_group(
         options: More options of the optimizer, such as ``maximize`` for Lagrange multipliers.
     """
     return {"params": parameters, "lr": lr, "peak_lr": lr, "follow": follow, "weight_decay": 0.0, **options}
+
+
+def rounding_of(trainer: pl.Trainer) -> int:
+    """Return what the numbers of neurons in the shipped model are multiples of, as its callbacks say."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return math.lcm(*(callback.round_to for callback in callbacks if isinstance(callback, TransformCallback)))
+
+
+def check_rounding(round_to: int, structures: Sequence[str]) -> None:
+    """Refuse a ``round_to`` that means nothing.
+
+    Raises:
+        ValueError: It is below 1, or no neurons are cut that it could count.
+    """
+    if round_to < 1:
+        raise ValueError(f"Expected round_to >= 1 (neurons per block) but got {round_to}.")
+    if round_to > 1 and "neuron" not in structures:
+        raise ValueError(
+            f"Expected the structure neuron for round_to={round_to}, which counts the neurons that are kept, but got "
+            f"{', '.join(structures)}; leave round_to out."
+        )
 
 
 def unscale(trainer: pl.Trainer, leaves: Iterable[Tensor]) -> None:

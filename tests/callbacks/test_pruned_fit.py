@@ -9,9 +9,9 @@ import yaml
 import lit_compress
 from lit_compress.__main__ import main
 from lit_compress.benchmark.results import read_results
-from lit_compress.callbacks import Benchmark, ModelFolder
+from lit_compress.callbacks import Benchmark, L0Pruning, ModelFolder, Pruning
 from lit_compress.callbacks.student import deployable
-from lit_compress.callbacks.transform import TransformCallback
+from lit_compress.callbacks.transform import TransformCallback, rounding_of
 from lit_compress.models import Pretrained
 from lit_compress.models.rebuild import rebuild_student
 from lit_compress.models.transforms import transforms_of
@@ -19,6 +19,7 @@ from lit_compress.modules import AdamW, FineTuning
 from lit_compress.pruning.fixed_gates import apply_fixed_gates
 from lit_compress.pruning.gates import gates_of
 from lit_compress.pruning.source import texts_in
+from lit_compress.pruning.target import Target
 from tests.callbacks.conftest import data_module
 from tests.tiny import tiny_bert
 
@@ -135,6 +136,56 @@ def test_the_benchmark_measures_the_smaller_model(fake_workers, data, make_train
     parameters, full = (sum(p.numel() for p in m.parameters()) for m in (shipped, tiny_bert(labels=2)))
     # 4 bytes a parameter, and names and shapes in front of them.
     assert 0 < row["bytes"] - 4 * parameters < 20_000 < 4 * (full - parameters)
+
+
+def test_widths_are_rounded_for_the_benchmark_and_for_what_is_shipped(
+    fake_workers, data, make_trainer, tmp_path
+):
+    callback = CloseUnits()
+    callback.round_to = 16
+    trainer = make_trainer(callback, Benchmark(rounds=3), ModelFolder())
+    trainer.fit(module(tiny_bert(labels=2)), data)
+    shipped = lit_compress.load(tmp_path / "run" / "model")
+    widths = [block.intermediate.dense.out_features for block in shipped.bert.encoder.layer]
+    assert widths == [64, 48, 48, 64]  # 43, 48 and 51 rounded up
+    added = [int((block.output.dense.weight == 0).all(0).sum()) for block in shipped.bert.encoder.layer]
+    assert added == [0, 5, 0, 13]
+    with torch.no_grad():
+        difference = shipped(**batch(data)).logits - best(trainer).student.eval()(**batch(data)).logits
+    assert difference.abs().max() < 1e-6
+    row = read_results(tmp_path / "run" / "results.jsonl")[-1]
+    assert 0 < row["bytes"] - 4 * sum(parameter.numel() for parameter in shipped.parameters()) < 20_000
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda: L0Pruning(["head"], penalty=1.0, round_to=8),
+            "structure neuron for round_to=8, .* got head;",
+        ),
+        (
+            lambda: Pruning("weight", target=Target(sparsity=0.5), round_to=8),
+            "got weight; leave round_to out",
+        ),
+        (lambda: Pruning(["neuron"], target=Target(sparsity=0.5), round_to=0), "round_to >= 1 .* got 0"),
+    ],
+)
+def test_refuses_a_rounding_that_means_nothing(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_several_roundings_are_all_kept():
+    class Trainer:
+        callbacks = (
+            Pruning("head", target=Target(sparsity=0.5)),
+            Pruning(["neuron"], target=Target(sparsity=0.5), round_to=16),
+            L0Pruning(penalty=1.0, round_to=24),
+            ModelFolder(),
+        )
+
+    assert rounding_of(Trainer()) == 48
 
 
 # -- the verb --------------------------------------------------------------------------------------
