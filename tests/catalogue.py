@@ -89,6 +89,7 @@ PARTS: dict[str, tuple[type, dict]] = {
             "evaluation": "expected",
             "low_rank": "equal",
             "part": "x",
+            "round_to": 32,
         },
     ),
     "LotteryTicket": (
@@ -98,6 +99,7 @@ PARTS: dict[str, tuple[type, dict]] = {
             "rate": 0.5,
             "rewind_to": 10,
             "control": "random",
+            "ticket": "runs/ticket",
             "include": ["classifier"],
             "seed": 1,
         },

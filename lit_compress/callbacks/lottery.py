@@ -21,7 +21,15 @@ from lit_compress.modules.progress import progress_of
 from lit_compress.modules.restart import beginning_of, clear_optimizers, set_back_schedules
 from lit_compress.pruning.counting import encoder_matrices
 from lit_compress.pruning.masks import apply_weight_masks, masks_of, original
-from lit_compress.pruning.rewind import draw_anew, rewind, shuffled, smallest_removed, trained_weights
+from lit_compress.pruning.rewind import (
+    draw_anew,
+    rewind,
+    shuffled,
+    smallest_removed,
+    survivors_after,
+    trained_weights,
+)
+from lit_compress.pruning.ticket_masks import read_masks, write_masks
 from lit_compress.schedules import Progress
 
 #: Table of the rounds, in the folder of the run.
@@ -41,10 +49,11 @@ class LotteryTicket(TransformCallback):
     Modules of this library get ``restart_at`` of their learning-rate schedule from the callback. Schedules of
     other modules are set back to their first step in each part: give them the length of one part.
 
-    ``lottery.jsonl`` in the folder of the run holds a line per round with its density and validation metrics. A
-    sparse network is a winning ticket if it is better than a control of the same density: run the same recipe
-    again with ``control=random`` (as many weights in each matrix, at random places) and ``control=reinit`` (the
-    places found by magnitude, with new random weights). ``BestAndLast`` keeps the best checkpoint of the last round.
+    ``lottery.jsonl`` in the folder of the run holds a line per round with its density and validation metrics,
+    ``lottery_masks`` what is left in each. A sparse network is a winning ticket if it is better than a control of the
+    same density: run the same recipe again with ``ticket`` set to that folder and ``control=random`` (in every round
+    as many weights in each matrix as the ticket has, at random places) and ``control=reinit`` (the places of the
+    ticket, with new random weights). ``BestAndLast`` keeps the best checkpoint of the last round.
 
     It is for analysis: single zeros make a model neither smaller nor faster.
 
@@ -55,6 +64,7 @@ class LotteryTicket(TransformCallback):
             the fit began with: the random ones of a new model, the pretrained ones of a pretrained model. Large
             models need a later one (late rewinding, arXiv:1912.05671).
         control: ``none`` for the ticket itself, ``random`` or ``reinit`` for what it has to be compared with.
+        ticket: Folder of the finished run of the ticket, for a control.
         include: Parts of the names of more weight matrices to prune, such as ``classifier``; the matrices inside
             the blocks always are, embeddings and the head of the task are not.
         seed: Seed of what the controls draw.
@@ -69,6 +79,7 @@ class LotteryTicket(TransformCallback):
         rate: float = 0.2,
         rewind_to: int = 0,
         control: str = "none",
+        ticket: str | None = None,
         include: list[str] | None = None,
         seed: int = 0,
     ) -> None:
@@ -87,8 +98,13 @@ class LotteryTicket(TransformCallback):
             )
         if control not in _CONTROLS:
             raise ValueError(f"Expected control to be one of {', '.join(_CONTROLS)} but got {control!r}.")
+        if (control == "none") != (ticket is None):
+            raise ValueError(
+                "Expected ticket, the folder of a run with control: none, for a control and for nothing else but got "
+                f"control={control!r} and ticket={ticket!r}; fit the ticket first, then its controls."
+            )
         self.rounds, self.rate, self.rewind_to = rounds, rate, rewind_to
-        self.control, self.include, self.seed = control, list(include or []), seed
+        self.control, self.ticket, self.include, self.seed = control, ticket, list(include or []), seed
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -129,6 +145,7 @@ class LotteryTicket(TransformCallback):
             self._begin_anew()
             if not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 self._check_epochs(trainer)
+                self._check_ticket(model_of(pl_module))
                 _check_callbacks(trainer)
                 self._set_restarts(getattr(pl_module, "schedule", None))
 
@@ -148,6 +165,25 @@ class LotteryTicket(TransformCallback):
                 f"Expected a validation at the end of each part of {epochs // parts} epochs but got "
                 f"trainer.check_val_every_n_epoch={every}; set it to 1."
             )
+
+    def _check_ticket(self, model: nn.Module) -> None:
+        """Read the masks of all rounds once, because a missing one would show only after hours."""
+        masks = [mask.keep for _, mask in masks_of(model)]
+        # What a model that was pruned before begins with is not known: a checkpoint may be loaded yet.
+        left = sum(keep.numel() for keep in masks) if all(bool(keep.all()) for keep in masks) else None
+        for number in range(1, self.rounds + 1) if self.ticket is not None else ():
+            found = sum(int(keep.sum()) for keep in self._masks_of_ticket(model, number).values())
+            if left is not None and found != survivors_after(left, self.rate):
+                raise ValueError(
+                    f"Expected a ticket with {survivors_after(left, self.rate)} weights in round {number}, as with "
+                    f"rate={self.rate}, but {self.ticket} has {found}; give the control the settings of the ticket."
+                )
+            left = found
+
+    def _masks_of_ticket(self, model: nn.Module, number: int) -> dict[str, torch.Tensor]:
+        assert self.ticket is not None
+        shapes = {name: mask.keep.shape for name, mask in masks_of(model)}
+        return read_masks(self.ticket, number, shapes)
 
     def _set_restarts(self, schedule: Any) -> None:
         if not isinstance(schedule, LRSchedule):
@@ -212,9 +248,14 @@ class LotteryTicket(TransformCallback):
     def _begin_round(self, trainer: pl.Trainer, pl_module: pl.LightningModule, number: int) -> None:
         model = model_of(pl_module)
         masks = dict(masks_of(model))
-        weights = {name: _original(model, name) for name in masks}
-        keeps = smallest_removed(weights, {name: mask.keep for name, mask in masks.items()}, self.rate)
         draw = self.seed * 1000 + number
+        if self.control == "none":
+            weights = {name: _original(model, name) for name in masks}
+            keeps = smallest_removed(weights, {name: mask.keep for name, mask in masks.items()}, self.rate)
+            if trainer.is_global_zero:
+                write_masks(trainer.default_root_dir, number, keeps)
+        else:
+            keeps = self._masks_of_ticket(model, number)
         if self.control == "random":
             keeps = shuffled(keeps, torch.Generator().manual_seed(draw))
         rewind(_everything(pl_module), self._saved)

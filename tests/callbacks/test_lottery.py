@@ -17,6 +17,7 @@ from lit_compress.callbacks import LotteryTicket
 from lit_compress.callbacks.checkpoint import BestAndLast
 from lit_compress.modules import AdamW, FineTuning, WarmupLinear
 from lit_compress.pruning.masks import masks_of
+from lit_compress.pruning.ticket_masks import FOLDER
 from tests.callbacks.conftest import data_module
 from tests.tiny import tiny_batch, tiny_bert
 
@@ -145,7 +146,11 @@ def ladder(weights, rounds, rate="0.2"):
 @pytest.mark.parametrize("make", [fine_tuning, foreign])
 @pytest.mark.parametrize("control", ["none", "random", "reinit"])
 def test_the_ladder_is_exact(make, control, tmp_path):
-    _, _, diary = run(tmp_path, make(), LotteryTicket(rounds=3, control=control))
+    ticket = LotteryTicket(rounds=3)
+    if control != "none":
+        run(tmp_path / "ticket", make(), ticket)
+        ticket = LotteryTicket(rounds=3, control=control, ticket=str(tmp_path / "ticket"))
+    _, _, diary = run(tmp_path / "run", make(), ticket)
     total = sum(keep.numel() for keep in diary.keeps[0].values())
     assert len(diary.keeps[0]) == MATRICES
     assert [kept(diary, step) for step in range(0, 16, 4)] == ladder(total, 3)
@@ -236,23 +241,34 @@ def test_accumulated_gradients_count_as_one_step(tmp_path):
 # -- controls --------------------------------------------------------------------------------------
 
 
-def test_random_control_keeps_the_counts_of_every_matrix(tmp_path):
-    """Both runs are the same up to the end of part 0, so that in round 1 only the places differ."""
-    _, _, ticket = run(tmp_path / "a", ticket=LotteryTicket(rounds=3))
-    _, _, control = run(tmp_path / "b", ticket=LotteryTicket(rounds=3, control="random"))
-    counts = {name: int(keep.sum()) for name, keep in ticket.keeps[4].items()}
-    assert len(set(counts.values())) > 3  # no matrix is cut by the same share as the next one
-    assert counts == {name: int(keep.sum()) for name, keep in control.keeps[4].items()}
-    for name, keep in ticket.keeps[4].items():
-        other = control.keeps[4][name]
-        # By chance a share of density² of the places is kept in both.
-        expected = (counts[name] / keep.numel()) ** 2
-        assert abs(float((keep & other).float().mean()) - expected) < 0.12
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """The folder of a finished ticket of three rounds, and its diary."""
+    folder = tmp_path_factory.mktemp("ticket")
+    return folder, run(folder, ticket=LotteryTicket(rounds=3))[2]
 
 
-def test_random_control_is_drawn_by_its_own_seed(tmp_path):
+def control_of(found, kind, **options):
+    return LotteryTicket(**{"rounds": 3, "control": kind, "ticket": str(found[0]), **options})
+
+
+def test_random_control_keeps_the_counts_of_every_matrix_in_every_round(found, tmp_path):
+    _, _, control = run(tmp_path, ticket=control_of(found, "random"))
+    for step in (4, 8, 12):
+        ticket = found[1].keeps[step]
+        counts = {name: int(keep.sum()) for name, keep in ticket.items()}
+        assert len(set(counts.values())) > 3  # no matrix is cut by the same share as the next one
+        assert counts == {name: int(keep.sum()) for name, keep in control.keeps[step].items()}
+        for name, keep in ticket.items():
+            other = control.keeps[step][name]
+            # By chance a share of density² of the places is kept in both.
+            expected = (counts[name] / keep.numel()) ** 2
+            assert abs(float((keep & other).float().mean()) - expected) < 0.12
+
+
+def test_random_control_is_drawn_by_its_own_seed(found, tmp_path):
     runs = [
-        run(tmp_path / str(i), ticket=LotteryTicket(rounds=1, control="random", seed=seed), max_epochs=2)[2]
+        run(tmp_path / str(i), ticket=control_of(found, "random", rounds=1, seed=seed), max_epochs=2)[2]
         for i, seed in enumerate((0, 0, 1))
     ]
     same, other = (all(torch.equal(runs[0].keeps[4][k], r.keeps[4][k]) for k in r.keeps[4]) for r in runs[1:])
@@ -260,10 +276,11 @@ def test_random_control_is_drawn_by_its_own_seed(tmp_path):
     assert not other
 
 
-def test_reinit_control_has_the_mask_of_the_ticket_and_new_weights(tmp_path):
-    module, _, ticket = run(tmp_path / "a", ticket=LotteryTicket(rounds=3))
-    _, _, control = run(tmp_path / "b", ticket=LotteryTicket(rounds=3, control="reinit"))
-    assert all(torch.equal(ticket.keeps[4][name], control.keeps[4][name]) for name in ticket.keeps[4])
+def test_reinit_control_has_the_masks_of_the_ticket_and_new_weights(found, tmp_path):
+    module, _, control = run(tmp_path, ticket=control_of(found, "reinit"))
+    for step in (4, 8, 12):
+        ticket = found[1].keeps[step]
+        assert all(torch.equal(ticket[name], control.keeps[step][name]) for name in ticket)
     spread = module.student.config.initializer_range
     for name, keep in control.keeps[4].items():
         begun, drawn = (d[f"model.{original_name(name)}"] for d in (control.weights[0], control.weights[4]))
@@ -271,6 +288,43 @@ def test_reinit_control_has_the_mask_of_the_ticket_and_new_weights(tmp_path):
         assert not (begun[keep] == drawn[keep]).any()
         assert not (again[keep & control.keeps[8][name]] == drawn[keep & control.keeps[8][name]]).any()
         assert float(drawn[keep].std()) == pytest.approx(spread, rel=0.25)
+
+
+def test_a_killed_ticket_has_the_masks_of_the_rounds_that_it_began(found, tmp_path):
+    every = ModelCheckpoint(tmp_path, every_n_train_steps=1, save_top_k=-1, filename="{step}")
+    pl.seed_everything(5, verbose=False)
+    trainer = make_trainer(tmp_path, [LotteryTicket(rounds=3), every, Kill(9)])
+    with pytest.raises(SystemError, match="killed"):
+        trainer.fit(fine_tuning(), Batches())
+    made = {path.name: path.read_bytes() for path in (found[0] / FOLDER).iterdir()}
+    assert sorted(made) == [f"round_{number}.safetensors" for number in (1, 2, 3)]
+    assert {path.name: path.read_bytes() for path in (tmp_path / FOLDER).iterdir()} == {
+        name: made[name] for name in sorted(made)[:2]
+    }
+    with pytest.raises(ValueError, match=r"masks of round 3 of a lottery ticket .*control: none to its end"):
+        run(tmp_path / "control", ticket=control_of((tmp_path,), "random"))
+
+
+def test_refuses_a_ticket_of_other_settings(found, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"in round 1, as with rate=0.1, but .* give the control the settings"
+    ):
+        run(tmp_path, ticket=control_of(found, "random", rate=0.1))
+    with pytest.raises(
+        ValueError, match=r"13 matrices that are pruned here .* got others \(classifier.weight"
+    ):
+        run(tmp_path, ticket=control_of(found, "random", include=["classifier"]))
+    shutil.copytree(found[0], tmp_path / "damaged")
+    path = tmp_path / "damaged" / FOLDER / "round_2.safetensors"
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"round 2 .* cannot be read \(SafetensorError\)"):
+        run(tmp_path, ticket=control_of((tmp_path / "damaged",), "reinit"))
+
+
+@pytest.mark.parametrize(("control", "ticket"), [("random", None), ("reinit", None), ("none", "runs/x")])
+def test_refuses_a_control_without_its_ticket(control, ticket):
+    with pytest.raises(ValueError, match="fit the ticket first, then its controls"):
+        LotteryTicket(control=control, ticket=ticket)
 
 
 def original_name(name):
@@ -281,8 +335,8 @@ def original_name(name):
 # -- the table, the best checkpoint ----------------------------------------------------------------
 
 
-def test_the_table_has_a_line_per_round(tmp_path):
-    run(tmp_path, ticket=LotteryTicket(rounds=3, control="random"))
+def test_the_table_has_a_line_per_round(found, tmp_path):
+    run(tmp_path, ticket=control_of(found, "random"))
     rows = [json.loads(line) for line in (tmp_path / "lottery.jsonl").read_text().splitlines()]
     total = rows[0]["weights"]
     assert [row["round"] for row in rows] == [0, 1, 2, 3]
@@ -351,10 +405,11 @@ class ForeignWithoutDropout(Foreign):
                 module.p = 0.0
 
 
-def killable(folder, texts, ours, control, rewind_to, kill=None, resume=None):
+def killable(folder, texts, found, ours, control, rewind_to, kill=None, resume=None):
     """Parts of two epochs with three steps for our module, of one epoch with four for the foreign one."""
     pl.seed_everything(3, verbose=False)
-    ticket = LotteryTicket(rounds=2, control=control, rewind_to=rewind_to)
+    options = {"rounds": 2, "rewind_to": rewind_to}
+    ticket = LotteryTicket(**options) if control == "none" else control_of(found, control, **options)
     # Written at every step, and last.ckpt after the validation at the end of an epoch.
     every = ModelCheckpoint(folder, every_n_train_steps=1, save_top_k=-1, filename="{step}")
     last = BestAndLast(folder, monitor="val/loss" if not ours else "val/mcc", filename="best", save_last=True)
@@ -374,9 +429,11 @@ def killable(folder, texts, ours, control, rewind_to, kill=None, resume=None):
 
 
 @pytest.fixture(scope="module")
-def whole_runs(texts, tmp_path_factory):
+def whole_runs(texts, found, tmp_path_factory):
     """The run that nobody killed, once for all kills."""
-    return functools.cache(lambda *setting: killable(tmp_path_factory.mktemp("whole"), texts, *setting))
+    return functools.cache(
+        lambda *setting: killable(tmp_path_factory.mktemp("whole"), texts, found, *setting)
+    )
 
 
 @pytest.mark.parametrize(
@@ -390,14 +447,16 @@ def whole_runs(texts, tmp_path_factory):
         (False, "reinit", 0, 10),
     ],
 )
-def test_killed_and_resumed_is_bit_identical(ours, control, rewind_to, kill, whole_runs, texts, tmp_path):
+def test_killed_and_resumed_is_bit_identical(
+    ours, control, rewind_to, kill, whole_runs, texts, found, tmp_path
+):
     """Inside every part, and exactly between two."""
     whole, optimizer, table = whole_runs(ours, control, rewind_to)
-    killable(tmp_path / "killed", texts, ours, control, rewind_to, kill=kill)
+    killable(tmp_path / "killed", texts, found, ours, control, rewind_to, kill=kill)
     at_end = kill % (3 if ours else 4) == 0
     shutil.copy(tmp_path / "killed" / ("last.ckpt" if at_end else f"step={kill}.ckpt"), tmp_path / "on.ckpt")
     again, resumed, other = killable(
-        tmp_path / "again", texts, ours, control, rewind_to, resume=tmp_path / "on.ckpt"
+        tmp_path / "again", texts, found, ours, control, rewind_to, resume=tmp_path / "on.ckpt"
     )
     assert whole.keys() == again.keys()
     assert all(torch.equal(whole[key], again[key]) for key in whole)
