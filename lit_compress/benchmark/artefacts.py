@@ -243,12 +243,9 @@ def _drop_old(root: Path) -> None:
 
 def _work(name: str, folder: Path, target: Path) -> None:
     """Build the artefact and write what belongs to it; runs in the clean process."""
-    from lit_compress.benchmark.facts import model_facts
-    from lit_compress.models.checkpoint import load
-
-    facts = model_facts(load(folder))
-    samples = _take_samples(target)
-    facts["parity_error"] = find_builder(name).build(folder, target, samples)
+    way, samples = find_builder(name), _take_samples(target)
+    facts = way.facts(folder)
+    facts["parity_error"] = way.build(folder, target, samples)
     files = {path.name: describe_file(path) for path in sorted(target.iterdir())}
     (target / _FACTS).write_text(json.dumps({"facts": facts, "files": files}, indent=1), encoding="utf-8")
 

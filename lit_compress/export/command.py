@@ -86,6 +86,8 @@ def export_folder(
         tell("writing")
         write_export(target, artefact, way, config, parity)
     print(_told(name, target, artefact, parity))
+    if note := way.note(artefact.path):
+        print(f"  {note}")
     if benchmark and is_runtime(name):
         benchmark_folders([str(place)], str(place), [name], data, split, out=str(target / RESULTS))
     return target
@@ -131,9 +133,9 @@ def _told(name: str, target: Path, artefact: Artefact, parity: dict[str, Any]) -
             f"  difference to the original on random tokens: {parity['random_tokens']:.2g} of its logits"
         )
     real = parity.get("texts")
-    if real is None:
+    if real is None and is_runtime(name):
         lines.append("  not compared on real texts: no data known; name them with --data")
-    else:
+    elif real is not None:
         same = "" if real["same_label"] is None else f", same label for {100 * real['same_label']:.1f} %"
         lines.append(
             f"  on {real['texts']} real texts ({real['data']}): difference {real['error']:.2g}{same}"

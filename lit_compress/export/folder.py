@@ -79,6 +79,7 @@ def write_export(
             "max_length": artefact.facts["max_positions"],
             "libraries": {name: version(name) for name in ("torch", "transformers", *way.libraries)},
             "parity": dict(parity),
+            "note": way.note(artefact.path),
             "files": {file.name: describe_file(part / file.name) for file in files},
         }
         (part / EXPORT).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
@@ -90,7 +91,12 @@ def write_export(
 
 
 def _labels(folder: Path, config: PreTrainedConfig) -> list[str]:
-    """Return the names of the outputs in order: those of the data, where the folder knows them."""
+    """Return the names of the outputs in order: those of the data, where the folder knows them.
+
+    A language model has none.
+    """
+    if not any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
+        return []
     names = (read_manifest(folder) or {}).get("label_names")
     return [str(name) for name in names or (config.id2label or {}).values()]
 
@@ -122,10 +128,10 @@ def _readme(settings: Mapping[str, Any], needed: Sequence[str]) -> str:
     parity = settings["parity"]
     size = sum(entry["bytes"] for entry in settings["files"].values()) / 1e6
     lines = [
-        f"# A text classifier for {settings['format']}, {settings['precision']}",
+        f"# A {settings['model_type']} model for {settings['format']}, {settings['precision']}",
         "",
-        f"Exported by [lit-compress](https://pypi.org/project/lit-compress/): {size:,.1f} MB, labels "
-        f"{', '.join(settings['labels'])}.",
+        f"Exported by [lit-compress](https://pypi.org/project/lit-compress/): {size:,.1f} MB"
+        f"{', labels ' * bool(settings['labels'])}{', '.join(settings['labels'])}.",
         "",
     ]
     if parity.get("random_tokens") is not None:
@@ -138,6 +144,8 @@ def _readme(settings: Mapping[str, Any], needed: Sequence[str]) -> str:
         lines += [
             f"- On {real['texts']} real texts ({real['data']}): difference {real['error']:.2g} of the logits{same}"
         ]
+    if settings["note"]:
+        lines += [f"- {settings['note']}"]
     if needed:
         packages = " ".join(f'"{name}"' for name in needed)
         lines += ["", "```bash", f"pip install {packages}", 'python infer.py "a text"', "```"]

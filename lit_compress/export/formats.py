@@ -13,9 +13,19 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "torchscript": ("fp32",),
     "aotinductor": ("fp32", "bf16"),
     "openvino": ("fp32", "bf16", "int8"),
+    "gguf": ("f16", "q8_0", "q4_0", "bf16", "f32"),
+    "tensorrt": ("fp16", "fp32"),
 }
 # Formats that nothing here can run: name -> module and class.
-_UNRUN: dict[str, tuple[str, str]] = {}
+_UNRUN = {
+    "gguf-f16": ("gguf", "GgufF16"),
+    "gguf-q8_0": ("gguf", "GgufQ8"),
+    "gguf-q4_0": ("gguf", "GgufQ4"),
+    "gguf-bf16": ("gguf", "GgufBf16"),
+    "gguf-f32": ("gguf", "GgufF32"),
+    "tensorrt-fp16": ("tensorrt", "TensorRTFp16"),
+    "tensorrt-fp32": ("tensorrt", "TensorRTFp32"),
+}
 
 
 def builder(name: str) -> Builder:

@@ -315,6 +315,12 @@ class TensorRTFp16(Builder):
         """Write the files of :func:`export_tensorrt`; see :meth:`Builder.build`."""
         return export_tensorrt(folder, target, self.precision).error
 
+    def note(self, artefact: Path) -> str | None:
+        """Return that the engine must still be built, where it must; see :meth:`Builder.note`."""
+        if (artefact / _ENGINE).is_file():
+            return None
+        return f"unbuilt: run {_SCRIPT} on a machine with TensorRT and the GPU that is to run {_ENGINE}."
+
 
 class TensorRTFp32(TensorRTFp16):
     """TensorRT with everything in float32."""

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from lit_compress.files import whole_folder
 from lit_compress.models.factory import load_config
@@ -61,7 +67,7 @@ def load(path: str | Path) -> PreTrainedModel:
 
     Args:
         path: A model folder of lit-compress; or any folder, hub name or ``package:NAME`` with a trained
-            classifier that stock transformers loads.
+            classifier or causal language model that stock transformers loads.
 
     Returns:
         The model in eval mode, on the CPU, with the weights' type of the file.
@@ -74,8 +80,15 @@ def load(path: str | Path) -> PreTrainedModel:
     config = load_config(source)
     if manifest is not None and manifest["transforms"]:
         return load_ragged(Path(source), model_class(manifest, source), config, manifest["transforms"])
-    auto = AutoModelForSequenceClassification if manifest is None else model_class(manifest, source)
+    auto = _auto(config) if manifest is None else model_class(manifest, source)
     return load_model(auto, source, config, "auto").eval()
+
+
+def _auto(config: PreTrainedConfig) -> Any:
+    """Return the auto class of a folder of stock transformers: a language model, else a classifier."""
+    names = config.architectures or ()
+    is_language_model = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names)
+    return AutoModelForCausalLM if is_language_model else AutoModelForSequenceClassification
 
 
 def check_place(path: Path) -> None:

@@ -9,6 +9,7 @@ from lit_compress.benchmark.runtimes.base import Builder
 from lit_compress.export.folder import infer_script, requirements, write_export
 from lit_compress.export.formats import FORMATS, builder, full_name
 from lit_compress.files import whole_folder
+from lit_compress.models.factory import load_config
 from tests.tiny import tiny_bert, tiny_tokenizer
 
 PARITY = {
@@ -26,14 +27,13 @@ class Copied(Builder):
 @pytest.fixture
 def artefact(tmp_path):
     folder, path = tmp_path / "model", tmp_path / "artefact"
-    model = tiny_bert(layers=1)
-    model.save_pretrained(folder)
+    tiny_bert(layers=1).save_pretrained(folder)
     tiny_tokenizer(folder)
     path.mkdir()
     (path / "model.onnx").write_bytes(b"graph")
     (path / "facts.json").write_text("{}")
     (folder / "secret.txt").write_text("not for others")
-    return Artefact(folder, path, 5, {"max_positions": 130}), model.config
+    return Artefact(folder, path, 5, {"max_positions": 130}), load_config(str(folder))
 
 
 def test_holds_the_artefact_the_tokenizer_and_what_there_is_to_know(artefact, tmp_path):

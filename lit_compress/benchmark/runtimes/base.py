@@ -65,6 +65,21 @@ class Builder(ABC):
         """
         return None
 
+    def facts(self, folder: Path) -> dict[str, Any]:
+        """Return what there is to know of a model, see :func:`~lit_compress.benchmark.facts.model_facts`.
+
+        Raises:
+            ValueError: The folder holds no model that this can build from.
+        """
+        from lit_compress.benchmark.facts import model_facts
+        from lit_compress.models.checkpoint import load
+
+        return model_facts(load(folder))
+
+    def note(self, artefact: Path) -> str | None:
+        """Return what is still to be done with an artefact, ``None`` where it is ready to run."""
+        return None
+
 
 class Runtime(Builder):
     """A way of running a model folder. It has no state."""
