@@ -17,7 +17,8 @@ from lit_compress.pruning.gates import gates_of
 from lit_compress.pruning.masks import masks_of, original
 from lit_compress.pruning.shrink import shrink
 from lit_compress.schedules import Cubic, Linear, Progress, Staircase, Switch
-from tests.callbacks.pruned import STRUCTURES, Foreign, fit, pruning
+from tests.callbacks.foreign import Foreign, fit
+from tests.callbacks.pruned import STRUCTURES, pruning
 from tests.tiny import tiny_batch, tiny_bert
 
 QUERY = "bert.encoder.layer.0.attention.self.query"

@@ -5,7 +5,8 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lit_compress.pruning import Frequency
-from tests.callbacks.pruned import SCORES, STRUCTURES, fit, pruning
+from tests.callbacks.foreign import fit
+from tests.callbacks.pruned import SCORES, STRUCTURES, pruning
 
 MATRIX = [(st, sc) for st in STRUCTURES for sc in SCORES if (st, sc) != ("2:4", "soft")]
 KILLED = 3  # of 8 steps: after the first decision of the ramp, before the last
