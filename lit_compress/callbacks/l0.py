@@ -24,7 +24,7 @@ from lit_compress.pruning.hard_concrete_gates import (
     multipliers_of,
     start_of,
 )
-from lit_compress.pruning.latency import speedup_figures
+from lit_compress.pruning.latency import record_of, speedup_figures
 from lit_compress.pruning.low_rank import apply_low_rank, check_rank, default_ranks
 from lit_compress.pruning.settle import TOLERANCE, settle
 from lit_compress.pruning.target import Cost, Target, cost_of
@@ -115,6 +115,7 @@ class L0Pruning(TransformCallback):
         self.round_to = round_to
         self.generator: torch.Generator | None = None
         self._generator_state: Tensor | None = None
+        self._known_table: dict[str, Any] | None = None
         self._asked = 0.0
         self._cost: Cost | None = None
         self._weights: WeightCount | None = None
@@ -143,10 +144,9 @@ class L0Pruning(TransformCallback):
         )
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Apply the transform; refuse a target that the structures cannot reach."""
+        """Apply the transform; what an earlier validation loaded is not where this fit goes on from."""
+        self._known_table = None
         super().setup(trainer, pl_module, stage)
-        if stage == "fit":
-            self._count(model_of(pl_module))  # type: ignore[arg-type]
 
     def _count(self, model: PreTrainedModel) -> None:
         groups = self._gates(model).groups
@@ -154,7 +154,7 @@ class L0Pruning(TransformCallback):
         self._cost = self._weights
         if self.target is None:
             return
-        self._cost = cost_of(self.target, model, groups)
+        self._cost = cost_of(self.target, model, groups, self._known_table)
         closed = {}
         for group, gate in zip(self._own(model), self._own_gates(model), strict=True):
             closed[group.name] = torch.zeros(group.units)
@@ -172,7 +172,8 @@ class L0Pruning(TransformCallback):
     # -- training ------------------------------------------------------------------------------------
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give the gates their source of random numbers; see ``TransformCallback.on_fit_start``."""
+        """Check the target, give the gates their random numbers; see ``TransformCallback.on_fit_start``."""
+        self._count(model_of(pl_module))  # type: ignore[arg-type]
         super().on_fit_start(trainer, pl_module)
         # The same in all processes: they share the weights, so they had better share the gates.
         self.generator = torch.Generator().manual_seed(torch.initial_seed())
@@ -288,14 +289,15 @@ class L0Pruning(TransformCallback):
         return figures
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of the optimizer and of the source of random numbers."""
-        state = super().state_dict()
+        """Return the states of the optimizer and of the source of random numbers, and the table of latencies."""
+        state = {**super().state_dict(), **record_of(self._cost)}
         return state if self.generator is None else {**state, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the states until the fit starts."""
         super().load_state_dict(state_dict)
         self._generator_state = state_dict.get("generator")
+        self._known_table = state_dict.get("latency")
 
     # -- the gates -----------------------------------------------------------------------------------
 

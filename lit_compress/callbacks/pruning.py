@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from lit_compress.callbacks.transform import TransformCallback, check_rounding, model_of, unscale
 from lit_compress.modules.progress import progress_of
 from lit_compress.pruning.compressed_size import compressed_size
-from lit_compress.pruning.latency import speedup_figures
+from lit_compress.pruning.latency import record_of, speedup_figures
 from lit_compress.pruning.movement import SoftMovement
 from lit_compress.pruning.patterns import pattern_of
 from lit_compress.pruning.scores import Magnitude, Score
@@ -142,6 +142,8 @@ class Pruning(TransformCallback):
         self.score.check(self._sites)
         if isinstance(self.pattern, Units) and "vocabulary" in self.pattern.structures:
             self.pattern.stay = {"vocabulary": special_tokens(trainer, model)}
+        if isinstance(self.pattern, Units):
+            self.pattern.known_table = (self._restored or {}).get("latency")
         self.pattern.prepare(model, self._sites, self.target)
         self._resume() if self._restored is not None else self._begin_anew()
         if self._restored is None and self.target is not None:
@@ -283,9 +285,10 @@ class Pruning(TransformCallback):
     # -- checkpoints ---------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the ramp is, with the numbers that are kept per unit."""
+        """Return where the ramp is, with the numbers that are kept per unit, and the table of latencies."""
         return {
             **super().state_dict(),
+            **(record_of(self.pattern.cost) if isinstance(self.pattern, Units) else {}),
             "position": self._position,
             "floor": self._floor,
             "collected": self._collected,

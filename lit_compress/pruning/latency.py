@@ -114,6 +114,8 @@ class LatencyTable:
                 "measure one for this model with LatencyTable.of."
             )
         self.total = float(self.latency_ms({}))
+        #: What the table was made of and for, as plain JSON data; ``of`` takes it back as ``known``.
+        self.record: dict[str, Any] | None = None
 
     @classmethod
     def of(
@@ -124,6 +126,7 @@ class LatencyTable:
         batch: int = 1,
         length: int = 64,
         threads: int = 1,
+        known: Mapping[str, Any] | None = None,
     ) -> LatencyTable:
         """Return the table of a model on this machine: from the cache, else measured, which takes up to a minute.
 
@@ -134,6 +137,8 @@ class LatencyTable:
             batch: Texts (or images) at once.
             length: Tokens per text.
             threads: CPU threads to measure with; with one, processor time is counted.
+            known: ``record`` of a table, such as that of the checkpoint of a fit; it counts, whatever is in the cache,
+                where it is of this machine, model, batch and length.
 
         Raises:
             ValueError: A group's time is not known, or the device, batch or length cannot be measured with.
@@ -142,7 +147,7 @@ class LatencyTable:
 
         _check(groups)
         varied = any(group.structure == "hidden" for group in groups)
-        return measured_or_cached(model, varied, device, batch, length, threads)
+        return measured_or_cached(model, varied, device, batch, length, threads, known)
 
     def latency_ms(self, gates: Mapping[str, Tensor]) -> Tensor:
         """Return the milliseconds under gates, differentiable and piecewise linear in the kept units.
@@ -198,6 +203,12 @@ def speedup_figures(cost: Any, target: Target, gates: Mapping[str, Tensor]) -> d
     with torch.no_grad():
         found = float(cost.speedup(gates))
     return {"compress/speedup_asked": target.speedup, "compress/speedup_table": found}
+
+
+def record_of(cost: Any) -> dict[str, Any]:
+    """Return ``{"latency": …}`` with the record of a table, for a checkpoint; nothing for another cost."""
+    record = cost.record if isinstance(cost, LatencyTable) else None
+    return {} if record is None else {"latency": record}
 
 
 def parts_of(model: PreTrainedModel) -> list[Part]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,15 @@ _FORMAT = 1
 
 
 def measured_or_cached(
-    model: PreTrainedModel, varied: bool, device: str, batch: int, length: int, threads: int
+    model: PreTrainedModel,
+    varied: bool,
+    device: str,
+    batch: int,
+    length: int,
+    threads: int,
+    known: Mapping[str, Any] | None = None,
 ) -> LatencyTable:
-    """Return a table from the cache, else measure it and keep it; see ``LatencyTable.of``.
+    """Return a known table, else that of the cache, else measure it and keep it; see ``LatencyTable.of``.
 
     Of several processes of a run the first one measures, and all get its table.
 
@@ -44,28 +51,32 @@ def measured_or_cached(
     found: list[Any] = [None]
     together = distributed.is_available() and distributed.is_initialized()
     if not together or distributed.get_rank() == 0:
-        found[0] = _get(model, varied, device, batch, length, threads)
+        key = table_key(model, varied, device, batch, length, threads)
+        if known is not None and known["key"] == key:
+            found[0] = known
+        else:
+            found[0] = _get(key, partial(measure_figures, model, varied, device, batch, length, threads))
     if together:
         distributed.broadcast_object_list(found)
     figures = read_figures(found[0])
-    return LatencyTable(figures.curves, figures.layer, figures.constant, model, figures.hidden)
+    table = LatencyTable(figures.curves, figures.layer, figures.constant, model, figures.hidden)
+    table.record = dict(found[0])
+    return table
 
 
-def _get(
-    model: PreTrainedModel, varied: bool, device: str, batch: int, length: int, threads: int
-) -> dict[str, Any]:
-    key = table_key(model, varied, device, batch, length, threads)
+def _get(key: dict[str, Any], measure: Callable[[], Figures]) -> dict[str, Any]:
     path = table_path(key)
     cached = _read(path, key)
     if cached is not None:
         return cached
-    rank_zero_info(f"Latency table: measuring batch {batch} of length {length} on {device}, once; {path}")
-    figures = write_figures(measure_figures(model, varied, device, batch, length, threads))
+    what = f"batch {key['batch']} of length {key['length']} on {key['processor']}"
+    rank_zero_info(f"Latency table: measuring {what}, once; {path}")
+    table = {"key": key, **write_figures(measure())}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps({"key": key, **figures}, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
-    return figures
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    unfinished.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+    return table
 
 
 def table_key(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -67,16 +67,22 @@ class Cost(Protocol):
         """
 
 
-def cost_of(target: Target, model: PreTrainedModel, groups: Sequence[Group]) -> Cost:
+def cost_of(
+    target: Target,
+    model: PreTrainedModel,
+    groups: Sequence[Group],
+    known: Mapping[str, Any] | None = None,
+) -> Cost:
     """Return what a target is counted in.
 
     Args:
         target: The target.
         model: The model, with or without gates.
         groups: Every group that can be closed.
+        known: Record of a table of latencies from a checkpoint; see ``LatencyTable.of``.
     """
     if target.sparsity is not None:
         return WeightCount(model, groups)
     from lit_compress.pruning.latency import LatencyTable
 
-    return LatencyTable.of(model, groups, target.device, target.batch, target.length)
+    return LatencyTable.of(model, groups, target.device, target.batch, target.length, known=known)

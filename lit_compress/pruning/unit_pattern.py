@@ -46,6 +46,8 @@ class Units(Pattern):
         self.per_cost = True
         #: Units that must stay, by the name of their group.
         self.stay: dict[str, list[int]] = {}
+        #: Record of the table of latencies that an interrupted fit had.
+        self.known_table: Mapping[str, Any] | None = None
         self._cost: Cost | None = None
 
     def apply(self, model: nn.Module) -> None:
@@ -92,7 +94,7 @@ class Units(Pattern):
     def _count(self, model: Any, sites: Sequence[Site], target: Target) -> Cost:
         groups = [site.group for site in sites if isinstance(site, GateSite)]
         if self.structures != ["vocabulary"]:
-            return cost_of(target, model, groups)
+            return cost_of(target, model, groups, self.known_table)
         if target.speedup is not None:
             raise ValueError(
                 "Expected target.sparsity for vocabulary, whose rows are only looked up, but got target.speedup; give "

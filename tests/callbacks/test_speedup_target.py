@@ -1,9 +1,13 @@
 """A fit with target.speedup: what is logged, and what the manifest and the card tell afterwards."""
 
+import copy
 import json
+import shutil
 
 import lightning.pytorch as pl
 import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lit_compress.callbacks import L0Pruning, ModelFolder, Pruning
 from lit_compress.models import LayerSubset
@@ -15,6 +19,7 @@ from lit_compress.pruning.latency_cache import read_figures
 from lit_compress.pruning.summary import kept_units
 from lit_compress.pruning.target import Target
 from lit_compress.schedules import Cubic, Linear
+from tests.callbacks.l0_fits import fit
 
 #: 1 + 2 x (0.5 + 4 + 8) = 26 ms for two layers of 4 heads and 64 neurons, every unit alike.
 TABLE = {
@@ -42,7 +47,7 @@ def by_hand(monkeypatch, tmp_path):
     monkeypatch.setattr(achieved, "_SECONDS", 0.1)
 
 
-@pytest.mark.parametrize(
+CALLBACKS = pytest.mark.parametrize(
     "callback",
     [
         lambda target: Pruning(
@@ -52,6 +57,9 @@ def by_hand(monkeypatch, tmp_path):
     ],
     ids=["scores", "gates"],
 )
+
+
+@CALLBACKS
 def test_the_table_is_met_logged_and_told_beside_what_was_measured(
     by_hand, callback, texts, data, make_trainer, tmp_path
 ):
@@ -79,6 +87,32 @@ def test_the_table_is_met_logged_and_told_beside_what_was_measured(
     card = (folder / "README.md").read_text()
     line = f"| speed-up after shrinking (CPU, batch 2 × 8 tokens) | {speedup['achieved']:.2f}×"
     assert line in card and "2.00× asked |" in card and f"| heads kept | {heads} of 8 |" in card
+
+
+@CALLBACKS
+def test_a_resumed_fit_keeps_its_table_whatever_became_of_the_cache(by_hand, callback, monkeypatch, tmp_path):
+    def ended(folder, *more, resume=None):
+        pl.seed_everything(1, verbose=False)
+        pruning = callback(Target(speedup=2.0, batch=2, length=8))
+        module = fit([pruning, *more], tmp_path / folder, steps=9, resume=resume)
+        return module.state_dict(), pruning.state_dict()["latency"]
+
+    keep = ModelCheckpoint(dirpath=tmp_path, every_n_train_steps=2, save_top_k=-1, filename="{step}")
+    whole, table = ended("whole", keep)
+    assert table.items() >= TABLE.items() and table["key"]["batch"] == 2
+    shutil.rmtree(tmp_path / "cache")
+    # Another hour, another measurement: heads cost nearly nothing.
+    slower = copy.deepcopy(TABLE)
+    slower["curves"]["bert.encoder.layer.*.attention.self.head/4"]["values"] = [0, 0.1]
+    monkeypatch.setattr(latency_cache, "measure_figures", lambda *_: read_figures(slower))
+    again, same = ended("again", resume=tmp_path / "step=2.ckpt")
+    assert same == table
+    assert again.keys() == whole.keys() and all(
+        torch.equal(value, whole[name]) for name, value in again.items()
+    )
+    assert not (tmp_path / "cache").exists()
+    other, _ = ended("other")
+    assert any(not torch.equal(value, whole[name]) for name, value in other.items())
 
 
 def test_refuses_a_speedup_out_of_reach(by_hand, texts, data, make_trainer):

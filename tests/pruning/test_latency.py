@@ -175,6 +175,19 @@ def test_the_target_gets_it(measured):
     assert isinstance(cost, LatencyTable) and measured == [(False, "cpu", 3, 9, 1)]
 
 
+def test_a_known_table_counts_whatever_is_in_the_cache(measured, tmp_path):
+    model = tiny_bert(layers=2)
+    known = of(model).record
+    assert known["constant"] == 1 and json.loads(json.dumps(known)) == known
+    for file in files(tmp_path):
+        file.unlink()
+    slower = {**known, "constant": 101}
+    assert of(model, known=slower).total == 126.0 and of(model, known=slower).record == slower
+    assert len(measured) == 1 and not files(tmp_path)
+    # That of another batch is of no use.
+    assert of(model, batch=4, known=slower).total == 26.0 and len(measured) == 2
+
+
 @pytest.mark.parametrize("changes", [{"batch": 4}, {"length": 9}, {"threads": 2}])
 def test_other_settings_are_measured_anew(measured, changes):
     model = tiny_bert(layers=2)
