@@ -106,9 +106,9 @@ def _sizes(anatomy: Anatomy) -> _Sizes:
         if hidden % places == 0:
             return _Sizes(hidden, places, hidden // places, neurons)
     raise ValueError(
-        f"Expected hidden dimensions that {heads} or more heads of {width} or more can share out evenly, since llama.cpp's "
-        f"architecture {_ARCH!r} knows no other attention, but got {hidden}; shrink to one number N of heads with "
-        f"`lit-compress shrink --heads N --hidden {width}*N`, or use another format, such as onnx."
+        f"Expected hidden dimensions that {heads} or more heads of {width} or more can share out evenly, since "
+        f"llama.cpp's architecture {_ARCH!r} knows no other attention, but got {hidden}; shrink to one number N of "
+        f"heads with `lit-compress shrink --heads N --hidden {width}*N`, or use another format, such as onnx."
     )
 
 
