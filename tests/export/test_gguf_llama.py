@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from lit_compress.export.gguf import export_gguf
 from lit_compress.pruning.shrink import shrink
 from lit_compress.pruning.uniform import UniformShape
-from tests.export.test_gguf import (
+from tests.export.gguf_models import (
     LLAMA_SPLIT,
     TEXT,
     byte_level,
