@@ -91,9 +91,9 @@ def export_aotinductor(
         def forward(batch: Batch) -> npt.NDArray[np.float32]:
             return session.logits(session.run(session.inputs(batch)))
 
-        error = check_parity(forward, model, tolerance, "the AOTInductor package")
+        difference = check_parity(forward, model, tolerance, "the AOTInductor package")
         part.replace(path)
-    return error
+    return difference
 
 
 @torch.no_grad()

@@ -76,4 +76,5 @@ class AotInductorBf16(AotInductorFp32):
 
     name: ClassVar[str] = "aotinductor-bf16"
     dtype: ClassVar[torch.dtype] = torch.bfloat16
-    tolerance: ClassVar[float] = 0.05
+    # Twice the worst of 18 trained models, of two to six layers, ordinary, distilled and pruned: 0.006 to 0.030.
+    tolerance: ClassVar[float] = 0.06
