@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
 
+from lit_compress.export.onnx_graph import MICROSOFT
+
 _NAME = "lit_compress_onnx"
-#: The operator set of ONNX Runtime that holds the node.
-DOMAIN = "com.microsoft"
 
 
 @contextmanager
@@ -61,10 +61,24 @@ class _MultiHeadAttention(torch.autograd.Function):
     def symbolic(g: Any, query: Any, key: Any, value: Any, mask: Any, scale: float, heads: int) -> Any:
         nothing = g.op("prim::Constant")
         nothing.setType(torch._C.OptionalType.ofTensor())  # no bias: the projections have added theirs
-        node = f"{DOMAIN}::MultiHeadAttention"
-        output = g.op(node, query, key, value, nothing, mask, num_heads_i=heads, scale_f=scale)
+        node = f"{MICROSOFT}::MultiHeadAttention"
+        flat = (_before_reshapes(entry) for entry in (query, key, value))
+        output = g.op(node, *flat, nothing, mask, num_heads_i=heads, scale_f=scale)
         output.setType(query.type())
         return output
+
+
+def _before_reshapes(entry: Any) -> Any:
+    """Return what was split into heads and put together again, where that is what an entry comes from.
+
+    The reshapes, and all that computes their shapes, were half of the nodes of the graph.
+    """
+    source = entry
+    for kind in ("Reshape", "Transpose", "Transpose", "Reshape"):
+        if source.node().kind() != f"onnx::{kind}":
+            return entry
+        source = next(source.node().inputs())
+    return source
 
 
 def _attention(

@@ -4,24 +4,37 @@ The TorchScript exporter is used, with one ``MultiHeadAttention`` node per layer
 (six layers of 384, one thread, lengths 32 to 384) all are alike in float32 and none was faster in int8: the dynamo
 exporter takes five times as long to export, ONNX Runtime's own BERT fusion makes int8 a fifth slower, plain
 attention a tenth.
+
+Inputs are the tokenizer's int64: what they cost is a cast of a few hundred numbers, and every other loader of ONNX
+classifiers gives that type.
 """
 
 from __future__ import annotations
 
 import copy
+import shutil
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_compress.benchmark.runtimes.base import Batch
 from lit_compress.benchmark.runtimes.onnx import OnnxSession, check_onnx
-from lit_compress.export.fused_attention import DOMAIN, fused_attention
-from lit_compress.export.parity import check_parity
+from lit_compress.benchmark.workload import token_batch
+from lit_compress.export.fused_attention import fused_attention
+from lit_compress.export.onnx_graph import MICROSOFT, data_file, save_graph, share_constants
+from lit_compress.export.onnx_int8 import NORMALISED, activations, quantize_graph
+from lit_compress.export.onnx_ranges import observe_ranges
+from lit_compress.export.parity import check_parity, max_length
+
+if TYPE_CHECKING:
+    import onnx
 
 #: Largest difference of a logit, relative to the size of the logits: rounding only.
 FP32_TOLERANCE = 1e-3
@@ -29,7 +42,8 @@ FP32_TOLERANCE = 1e-3
 INT8_TOLERANCE = 0.5
 # The last one that the TorchScript exporter knows.
 _OPSET = 20
-_MOST_BYTES = 2**31
+# Random texts that show which dimensions are large.
+_TEXTS, _LONGEST = 64, 64
 
 
 def export_onnx(model: PreTrainedModel, path: str | Path) -> float:
@@ -40,7 +54,8 @@ def export_onnx(model: PreTrainedModel, path: str | Path) -> float:
 
     Args:
         model: The model; a copy with float32 weights is exported.
-        path: The file; it is there only after it has passed the parity check.
+        path: The file; it is there only after it has passed the parity check. Weights of 2 GB and more go to a second
+            file beside it, see :func:`~lit_compress.export.onnx_graph.save_graph`.
 
     Returns:
         The error that :func:`~lit_compress.export.parity.check_parity` found.
@@ -48,28 +63,28 @@ def export_onnx(model: PreTrainedModel, path: str | Path) -> float:
     Raises:
         ImportError: ``onnx`` or ``onnxruntime`` is missing.
         ValueError: The model cannot be exported, or the file computes something else.
+        OSError: The disk is full; nothing is left.
     """
     check_onnx()
-    _check_size(model)
     model = copy.deepcopy(model).cpu().float().eval()
 
-    def write(part: Path) -> None:
+    def make(folder: Path) -> onnx.ModelProto:
         try:
-            _trace(model, part)
+            return _trace(model, folder / "traced.onnx")
         except (RuntimeError, TypeError, torch.onnx.errors.OnnxExporterError) as error:
             raise ValueError(
                 f"Expected a model that ONNX can express but got {type(model).__name__}, which stops with "
                 f"{type(error).__name__}: {_first_line(error)}; use a torch runtime."
             ) from error
 
-    return _checked(write, Path(path), model, FP32_TOLERANCE, "the ONNX file")
+    return write_checked(make, Path(path), model, FP32_TOLERANCE, "the ONNX file")
 
 
 def quantize_onnx(source: str | Path, path: str | Path, model: PreTrainedModel) -> float:
     """Write an ONNX file with int8 weights, whose activations are quantized while it runs.
 
-    Weights are quantized per output channel, embeddings too. On x86 processors without VNNI the int8 products
-    can saturate; there the parity check is the safeguard.
+    See :func:`~lit_compress.export.onnx_int8.quantize_graph` for what is quantized how. On x86 processors without
+    VNNI the int8 products can saturate; there the parity check is the safeguard.
 
     Args:
         source: File that :func:`export_onnx` wrote.
@@ -82,31 +97,69 @@ def quantize_onnx(source: str | Path, path: str | Path, model: PreTrainedModel) 
     Raises:
         ImportError: ``onnx`` or ``onnxruntime`` is missing.
         ValueError: int8 changes the logits too much.
+        OSError: The disk is full; nothing is left.
     """
     check_onnx()
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
-    def write(part: Path) -> None:
+    def make(folder: Path) -> onnx.ModelProto:
+        import onnx
+
         graph = onnx.load(source)
-        # Where it knows shapes, ONNX Runtime fuses additions into its SkipLayerNormalization, which made the int8
-        # model an eighth slower. Graphs of other exporters cannot be quantized with them at all.
-        del graph.graph.value_info[:]
-        # Else the quantizer logs the advice to prepare the graph, and takes over the root logger to do so.
-        add_pre_process_metadata(graph)
-        quantize_dynamic(
-            graph,
-            part,
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            # Gather: the embedding is most of a small model's file.
-            op_types_to_quantize=["MatMul", "Gather"],
-            # Shape inference stops at the fused attention; what comes behind it is float too.
-            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
-        )
+        names = [name for name, kind in activations(graph).items() if kind in NORMALISED]
+        quantize_graph(graph, observe_ranges(onnx.load(source), names, _random_texts(model), folder))
+        return graph
 
-    return _checked(write, Path(path), model, INT8_TOLERANCE, "the int8 ONNX file")
+    return write_checked(make, Path(path), model, INT8_TOLERANCE, "the int8 ONNX file")
+
+
+def write_checked(
+    make: Callable[[Path], onnx.ModelProto],
+    path: Path,
+    model: PreTrainedModel,
+    tolerance: float,
+    what: str,
+) -> float:
+    """Write a graph beside its place, compare it with the model, and only then move it there.
+
+    Args:
+        make: Returns the graph; it may use the folder that it is given.
+        path: The place.
+        model: The original in float32, in eval mode.
+        tolerance: Largest error that passes.
+        what: What was made, for the message.
+
+    Returns:
+        The error that :func:`~lit_compress.export.parity.check_parity` found.
+
+    Raises:
+        ParityError: The graph computes something else.
+        OSError: The disk is full; nothing is left.
+    """
+    # A folder and not another name: a graph knows the name of the file with its weights.
+    part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)) / path.name
+    try:
+        save_graph(make(part.parent), part)
+        session = OnnxSession(part, threads=torch.get_num_threads())
+
+        def forward(batch: Batch) -> Any:
+            return session.logits(session.run(session.inputs(batch)))
+
+        error = check_parity(forward, model, tolerance, what)
+        if data_file(part).is_file():
+            data_file(part).replace(data_file(path))
+        part.replace(path)
+    finally:
+        shutil.rmtree(part.parent)
+    return error
+
+
+def _random_texts(model: PreTrainedModel) -> list[Batch]:
+    longest = min(_LONGEST, max_length(model) or _LONGEST)
+    lengths = np.linspace(1, longest, _TEXTS).astype(int)
+    return [
+        token_batch((int(length),), model.config.vocab_size, model.config.pad_token_id, seed)
+        for seed, length in enumerate(lengths)
+    ]
 
 
 class _Logits(nn.Module):
@@ -121,7 +174,9 @@ class _Logits(nn.Module):
         return self.model(**dict(zip(self.names, inputs, strict=True))).logits
 
 
-def _trace(model: PreTrainedModel, path: Path) -> None:
+def _trace(model: PreTrainedModel, path: Path) -> onnx.ModelProto:
+    import onnx
+
     # A model without segments ignores token_type_ids, and the exporter drops an input that nothing reads.
     segments = getattr(model.config, "type_vocab_size", 0) > 1
     names = ["input_ids", "attention_mask"] + ["token_type_ids"] * segments
@@ -136,42 +191,18 @@ def _trace(model: PreTrainedModel, path: Path) -> None:
             # In eval mode itself: the exporter gives the model back in the mode of the outermost module.
             _Logits(model, names).eval(),
             (ids, mask, torch.zeros_like(ids))[: len(names)],
-            path,
+            # Only beside a string it writes the weights of a model that one file does not hold.
+            str(path),
             input_names=names,
             output_names=["logits"],
             dynamic_axes={**axes, "logits": {0: "batch"}},
             opset_version=_OPSET,
-            custom_opsets={DOMAIN: 1},
+            custom_opsets={MICROSOFT: 1},
             dynamo=False,
         )
-
-
-def _checked(
-    write: Callable[[Path], Any], path: Path, model: PreTrainedModel, tolerance: float, what: str
-) -> float:
-    """Write a file beside its place, compare it with the model, and only then move it there."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        write(part)
-        session = OnnxSession(part, threads=torch.get_num_threads())
-
-        def forward(batch: Batch) -> Any:
-            return session.logits(session.run(session.inputs(batch)))
-
-        error = check_parity(forward, model, tolerance, what)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return error
-
-
-def _check_size(model: PreTrainedModel) -> None:
-    size = 4 * sum(parameter.numel() for parameter in model.parameters())
-    if size >= _MOST_BYTES:
-        raise ValueError(
-            f"Expected a model below 2 GB in float32, the most that one ONNX file holds, but got "
-            f"{size / 1e9:.1f} GB; use a torch runtime."
-        )
+    graph = onnx.load(path)
+    share_constants(graph)
+    return graph
 
 
 def _first_line(error: Exception) -> str:

@@ -1,5 +1,5 @@
 import copy
-import logging
+import errno
 import sys
 
 import numpy as np
@@ -10,8 +10,7 @@ from onnx import numpy_helper
 from transformers import XLNetConfig, XLNetForSequenceClassification
 
 from lit_compress.benchmark.runtimes.onnx import OnnxSession
-from lit_compress.export import fused_attention
-from lit_compress.export import onnx as onnx_export
+from lit_compress.export import fused_attention, onnx_graph
 from lit_compress.export.onnx import export_onnx, quantize_onnx
 from lit_compress.export.parity import ParityError
 from tests.tiny import tiny_batch, tiny_bert, tiny_model
@@ -34,6 +33,15 @@ def texts(*lengths, extra_padding=0, segments=False):
 @torch.inference_mode()
 def wanted(model, batch):
     return model(**batch).logits.numpy()
+
+
+def everything(*args, attention_mask, **kwargs):
+    """A padding mask that attends to padding too."""
+    return torch.ones_like(attention_mask, dtype=torch.int32)
+
+
+def error(got, expected):
+    return np.sqrt(np.mean((got - expected) ** 2) / np.mean(expected**2))
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "albert"])
@@ -102,9 +110,6 @@ def test_refuses_a_file_that_ignores_padding_and_leaves_the_old_one(tmp_path, mo
     path = tmp_path / "model.onnx"
     path.write_bytes(b"the old one")
 
-    def everything(*args, attention_mask, **kwargs):
-        return torch.ones_like(attention_mask, dtype=torch.int32)
-
     monkeypatch.setattr(fused_attention, "_padding_mask", everything)
     with pytest.raises(ParityError, match=r"Expected the ONNX file to compute .* nothing was kept"):
         export_onnx(tiny_bert(), path)
@@ -123,10 +128,58 @@ def test_refuses_a_model_that_computes_its_attention_itself(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_refuses_a_model_that_no_single_file_holds(tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_export, "_MOST_BYTES", 1000)
-    with pytest.raises(ValueError, match="Expected a model below 2 GB in float32"):
+def test_weights_that_one_file_does_not_hold_go_to_a_second_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_graph, "_MOST_BYTES", 20_000)
+    model = tiny_bert(layers=2, hidden=32, vocab=2000).eval()
+    (tmp_path / "model.onnx.data").write_bytes(b"of an older export")
+    export_onnx(model, tmp_path / "model.onnx")
+    assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model.onnx.data"}
+    weights = 4 * sum(parameter.numel() for parameter in model.parameters())
+    assert (tmp_path / "model.onnx.data").stat().st_size > 0.95 * weights
+    assert (tmp_path / "model.onnx").stat().st_size < 0.2 * weights
+    quantize_onnx(tmp_path / "model.onnx", tmp_path / "int8.onnx", model)
+    assert (tmp_path / "int8.onnx.data").stat().st_size < 0.3 * weights
+    # Moved as a whole, as into an export.
+    (tmp_path / "elsewhere").mkdir()
+    for path in list(tmp_path.glob("*.onnx*")):
+        path.rename(tmp_path / "elsewhere" / path.name)
+    batch = texts(9, 4)
+    np.testing.assert_allclose(run(tmp_path / "elsewhere/model.onnx", batch), wanted(model, batch), atol=2e-5)
+    assert error(run(tmp_path / "elsewhere/int8.onnx", batch), wanted(model, batch)) < 0.15
+
+
+def test_a_broken_file_with_weights_beside_it_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_graph, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(fused_attention, "_padding_mask", everything)
+    with pytest.raises(ParityError, match="Expected the ONNX file to compute"):
         export_onnx(tiny_bert(layers=1), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"the old one")
+
+    def full(model, path, **kwargs):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(onnx, "save_model", full)
+    with pytest.raises(OSError, match="No space left"):
+        export_onnx(tiny_bert(layers=1), path)
+    assert path.read_bytes() == b"the old one"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_layers_that_share_weights_store_them_once(tmp_path):
+    sizes = []
+    for layers in (1, 6):
+        model = tiny_model("albert", layers=layers, hidden=64).eval()
+        export_onnx(model, tmp_path / "model.onnx")
+        quantize_onnx(tmp_path / "model.onnx", tmp_path / "int8.onnx", model)
+        constants = onnx.load(tmp_path / "model.onnx").graph.initializer
+        sizes.append(sum(numpy_helper.to_array(tensor).nbytes for tensor in constants))
+    assert sizes[1] - sizes[0] < 2000
 
 
 def test_refuses_to_export_without_the_libraries(tmp_path, monkeypatch):
@@ -146,9 +199,7 @@ def both_files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("int8")
     model = tiny_bert(layers=2, hidden=32, vocab=5000).eval()
     export_onnx(model, folder / "float32.onnx")
-    handlers = list(logging.getLogger().handlers)
     quantize_onnx(folder / "float32.onnx", folder / "int8.onnx", model)
-    assert logging.getLogger().handlers == handlers, "the quantizer must not set up logging"
     return model, folder / "float32.onnx", folder / "int8.onnx"
 
 
@@ -156,34 +207,33 @@ def test_int8_file_holds_the_embedding_in_one_byte_per_weight(both_files):
     model, full, small = both_files
     weights = sum(parameter.numel() for parameter in model.parameters())
     graph_bytes = full.stat().st_size - 4 * weights
-    assert small.stat().st_size < 1.1 * weights + 2 * graph_bytes
+    # Each row of 32 has a scale of four bytes.
+    assert small.stat().st_size < 1.2 * weights + 3 * graph_bytes
 
 
-def test_int8_weights_are_the_nearest_ones_with_a_scale_per_output(both_files):
+def constants(path):
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
+
+
+def test_words_are_int8_with_a_scale_per_row_and_positions_float16(both_files):
     model, _, small = both_files
-    stored = {t.name: numpy_helper.to_array(t) for t in onnx.load(small).graph.initializer}
-    matrices = [name for name in stored if name.endswith("_quantized") and "MatMul" in name]
-    originals = [
-        module.weight.detach().numpy().T
-        for name, module in model.bert.encoder.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    ]
-    assert len(matrices) == len(originals) == 12
-    for name in matrices:
-        scale = stored[name.removesuffix("_quantized") + "_scale"]
-        values = stored[name].astype(np.float32) * scale
-        same = [o for o in originals if o.shape == values.shape and np.abs(o - values).max() <= scale.max()]
-        assert len(same) == 1
-        assert stored[name].dtype == np.int8 and scale.shape == (values.shape[1],)
-        assert (np.abs(same[0] - values) <= 0.51 * scale).all()
-        np.testing.assert_allclose(scale, np.abs(same[0]).max(0) / 127, rtol=0.01)
+    stored, tables = constants(small), model.bert.embeddings
+    words = "model.bert.embeddings.word_embeddings.weight"
+    np.testing.assert_allclose(
+        stored[f"{words}_quantized"].astype(np.float32) * stored[f"{words}_scale"],
+        tables.word_embeddings.weight.detach().numpy(),
+        atol=0.51 * stored[f"{words}_scale"].max(),
+    )
+    assert stored[f"{words}_scale"].shape == (5000, 1)
+    for name in ("position_embeddings", "token_type_embeddings"):
+        half = stored[f"model.bert.embeddings.{name}.weight_half"]
+        np.testing.assert_array_equal(half, getattr(tables, name).weight.detach().half().numpy())
 
 
 def test_int8_logits_are_near(both_files):
     model, _, small = both_files
     batch = texts(9, 4, 30)
-    error = run(small, batch) - wanted(model, batch)
-    assert 0 < np.sqrt(np.mean(error**2)) < 0.15 * np.sqrt(np.mean(wanted(model, batch) ** 2))
+    assert 0 < error(run(small, batch), wanted(model, batch)) < 0.05
 
 
 def test_refuses_int8_weights_of_another_model(both_files, tmp_path):
@@ -208,4 +258,4 @@ def test_minilm_of_the_package_shrinks_to_a_quarter(tmp_path):
     quantize_onnx(tmp_path / "model.onnx", tmp_path / "int8.onnx", model)
     weights = sum(parameter.numel() for parameter in model.parameters())
     assert (tmp_path / "model.onnx").stat().st_size < 1.01 * 4 * weights
-    assert (tmp_path / "int8.onnx").stat().st_size < 1.03 * weights
+    assert (tmp_path / "int8.onnx").stat().st_size < 1.06 * weights
