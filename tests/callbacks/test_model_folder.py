@@ -120,7 +120,7 @@ def test_an_existing_folder_survives_a_failing_write(
     before = contents(folder)
 
     def fail(self, path, **kwargs):
-        path.mkdir(parents=True)
+        path.mkdir(parents=True, exist_ok=True)
         (path / "model.safetensors").write_bytes(b"half")
         raise OSError("No space left on device")
 
