@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_compress.benchmark.runtimes.base import Batch
-from lit_compress.benchmark.runtimes.onnx import OnnxSession, check_onnx
+from lit_compress.benchmark.runtimes.onnx import OnnxFp32, OnnxInt8, OnnxSession, check_onnx
 from lit_compress.benchmark.workload import token_batch
 from lit_compress.export.fused_attention import fused_attention
 from lit_compress.export.onnx_graph import MICROSOFT, data_file, save_graph, share_constants
@@ -36,10 +36,6 @@ from lit_compress.export.parity import check_parity, max_length
 if TYPE_CHECKING:
     import onnx
 
-#: Largest difference of a logit, relative to the size of the logits: rounding only.
-FP32_TOLERANCE = 1e-3
-#: The same for int8.
-INT8_TOLERANCE = 0.5
 # The last one that the TorchScript exporter knows.
 _OPSET = 20
 # Random texts that show which dimensions are large.
@@ -77,7 +73,7 @@ def export_onnx(model: PreTrainedModel, path: str | Path) -> float:
                 f"{type(error).__name__}: {_first_line(error)}; use a torch runtime."
             ) from error
 
-    return write_checked(make, Path(path), model, FP32_TOLERANCE, "the ONNX file")
+    return write_checked(make, Path(path), model, OnnxFp32.tolerance, "the ONNX file")
 
 
 def quantize_onnx(source: str | Path, path: str | Path, model: PreTrainedModel) -> float:
@@ -109,7 +105,7 @@ def quantize_onnx(source: str | Path, path: str | Path, model: PreTrainedModel) 
         quantize_graph(graph, observe_ranges(onnx.load(source), names, _random_texts(model), folder))
         return graph
 
-    return write_checked(make, Path(path), model, INT8_TOLERANCE, "the int8 ONNX file")
+    return write_checked(make, Path(path), model, OnnxInt8.tolerance, "the int8 ONNX file")
 
 
 def write_checked(
