@@ -9,7 +9,7 @@ from lit_compress.benchmark.runtimes.base import Builder
 
 #: Format -> its precisions, the usual one first.
 FORMATS: dict[str, tuple[str, ...]] = {
-    "onnx": ("fp32", "int8"),
+    "onnx": ("fp32", "int8", "int8-static"),
     "torchscript": ("fp32",),
     "aotinductor": ("fp32", "bf16"),
     "openvino": ("fp32", "bf16", "int8"),

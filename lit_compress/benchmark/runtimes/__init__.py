@@ -14,6 +14,7 @@ _CLASSES = {
     "torch-compile": ("torch_compile", "TorchCompile"),
     "onnx-fp32": ("onnx", "OnnxFp32"),
     "onnx-int8": ("onnx", "OnnxInt8"),
+    "onnx-int8-static": ("onnx", "OnnxInt8Static"),
     "torchscript-fp32": ("torchscript", "TorchScriptFp32"),
     "aotinductor-fp32": ("aotinductor", "AotInductorFp32"),
     "aotinductor-bf16": ("aotinductor", "AotInductorBf16"),
