@@ -89,7 +89,9 @@ def max_length(model: PreTrainedModel) -> int | None:
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             # RoBERTa's positions begin behind the padding id.
             return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-    return getattr(model.config, "max_position_embeddings", None)
+    # XLNet says -1.
+    found = getattr(model.config, "max_position_embeddings", None)
+    return found if found is not None and found > 0 else None
 
 
 def _rms(values: npt.NDArray[np.float32]) -> float:

@@ -20,13 +20,11 @@ TOLERANCE = {
     "onnx-fp32": 1e-4,
     "onnx-int8": 0.3,
     "torchscript-fp32": 1e-5,
-    "aotinductor-fp32": 1e-5,
-    "aotinductor-bf16": 0.1,
 }
 
-# Compilers have their own tests: one takes half a minute per shape class, the other per model.
-COMPILED = ("torch-compile", "aotinductor")
-each_runtime = pytest.mark.parametrize("name", [name for name in RUNTIMES if not name.startswith(COMPILED)])
+# The compiler takes half a minute per shape; the runtimes of other extras have their own files, and all of them
+# tests/export/test_every_route.py.
+each_runtime = pytest.mark.parametrize("name", [name for name in TOLERANCE if name != "torch-compile"])
 
 
 @pytest.fixture(scope="module")

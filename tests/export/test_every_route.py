@@ -16,7 +16,7 @@ from lit_compress.pruning.uniform import UniformShape
 from tests.export.test_ragged import ragged
 from tests.tiny import tiny_bert
 
-# The files of these are of no use to another process than one with a compiler, which the runtime's own test has.
+# Compiled in the process that runs it, half a minute per shape: tests/benchmark/test_runtimes.py has it.
 BUILT_IN_PLACE = ("torch-compile",)
 BATCHES = ((9,), (3, 21, 14), (1, 33))
 
@@ -78,5 +78,5 @@ def test_a_clean_process_computes_what_the_original_does(name, folders, tmp_path
 def test_every_format_says_what_it_is_measured_with(format):
     for precision in FORMATS[format]:
         way = builder(f"{format}-{precision}")
-        assert 0 < way.tolerance <= 0.5
+        assert 0 < way.tolerance < 1
         assert not way.calibrated or way.name in RUNTIMES

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lit_compress.benchmark.facts import model_facts
-from lit_compress.benchmark.runtimes import RUNTIMES, runtime
+from lit_compress.benchmark.runtimes import runtime
 from lit_compress.benchmark.workload import token_batch
 from lit_compress.models.checkpoint import save_folder
 from lit_compress.pruning.groups import find_groups
@@ -16,17 +16,7 @@ from tests.tiny import tiny_bert, tiny_model
 
 FAMILIES = ("bert", "roberta", "distilbert", "electra")
 # Those have tests of their own: a compilation takes half a minute.
-COMPILED = ("torch-compile", "aotinductor")
-TOLERANCE = {
-    "torch-fp32": 1e-5,
-    "torch-bf16": 0.1,
-    "torch-compile": 1e-4,
-    "onnx-fp32": 1e-4,
-    "onnx-int8": 0.3,
-    "torchscript-fp32": 1e-5,
-    "aotinductor-fp32": 1e-5,
-    "aotinductor-bf16": 0.1,
-}
+TOLERANCE = {"torch-compile": 1e-4, "onnx-fp32": 1e-4}
 
 
 def ragged(family="bert", headless=(1,)):
@@ -59,13 +49,6 @@ def run(name, folder, target, model):
         errors.append(np.abs(session.logits(session.run(session.inputs(batch))) - wanted).max())
         sizes.append(np.sqrt(np.square(wanted).mean()))
     return max(errors) / max(sizes)
-
-
-@pytest.mark.parametrize("name", [name for name in RUNTIMES if not name.startswith(COMPILED)])
-def test_every_runtime_computes_what_the_ragged_model_does(name, tmp_path):
-    model = ragged()
-    folder = save_folder(tmp_path / "model", model, None, {})
-    assert run(name, folder, tmp_path / name, model) <= TOLERANCE[name]
 
 
 @pytest.mark.slow
