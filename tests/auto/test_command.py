@@ -369,3 +369,21 @@ def test_model_with_other_classes_than_the_data(scripted):
         patch.setattr(quality.Texts, "batches", lambda *_: (_ for _ in ()).throw(ValueError("3 outputs")))
         with pytest.raises(ValueError, match=r"Expected the original .* 3 outputs"):
             scripted.auto()
+
+
+# -- the command line ------------------------------------------------------------------------------
+
+
+def test_exit_status(scripted, capsys):
+    from lit_compress.__main__ import main
+
+    line = ["auto", str(scripted.folder), "--runtimes", ",".join(ROUTES), "--rounds", "2", "--quality"]
+    assert main([*line, "0.97", "--minimise", "size"]) == 0
+    assert "onnx-int8 is the smallest" in flat(capsys)
+    assert main([*line, "0.97", "--max-size-mb", "1"]) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.startswith(
+        "lit-compress auto: none of 4 routes fulfils --quality 0.97 --max-size-mb 1. The nearest is"
+    )
+    assert main([*line, "97"]) == 1
+    assert "but got 97; percentages are written as fractions" in capsys.readouterr().err
