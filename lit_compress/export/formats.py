@@ -13,6 +13,8 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "torchscript": ("fp32",),
     "aotinductor": ("fp32", "bf16"),
     "openvino": ("fp32", "bf16", "int8"),
+    "litert": ("fp32", "int8"),
+    "executorch": ("fp32", "int8"),
     "gguf": ("f16", "q8_0", "q4_0", "bf16", "f32"),
     "tensorrt": ("fp16", "fp32"),
 }

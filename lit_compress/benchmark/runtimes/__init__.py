@@ -21,6 +21,10 @@ _CLASSES = {
     "openvino-fp32": ("openvino", "OpenVinoFp32"),
     "openvino-bf16": ("openvino", "OpenVinoBf16"),
     "openvino-int8": ("openvino", "OpenVinoInt8"),
+    "litert-fp32": ("litert", "LiteRtFp32"),
+    "litert-int8": ("litert", "LiteRtInt8"),
+    "executorch-fp32": ("executorch", "ExecuTorchFp32"),
+    "executorch-int8": ("executorch", "ExecuTorchInt8"),
 }
 #: Names of all runtimes, in the order of tables.
 RUNTIMES = tuple(_CLASSES)

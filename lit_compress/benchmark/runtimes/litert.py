@@ -1,0 +1,81 @@
+"""LiteRT (TensorFlow Lite) on the CPU. Nothing here imports torch before an artefact is built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from lit_compress.benchmark.runtimes.base import Batch, Runtime, Session
+from lit_compress.extras import require
+
+_FILE = "model.tflite"
+
+
+def check_litert() -> None:
+    """Refuse where the libraries for LiteRT are missing, with the line that installs them."""
+    require("litert", "a LiteRT runtime", "litert_torch", "ai_edge_litert", "ai_edge_quantizer")
+
+
+class LiteRtSession(Session):
+    """A LiteRT file of a text classifier.
+
+    Args:
+        path: The file.
+        threads: CPU threads.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        from lit_compress.export.infer.litert import LiteRtModel
+
+        self._model = LiteRtModel(path, threads)
+
+    def inputs(self, batch: Batch) -> Any:
+        """Return what the graphs of the texts read; segments are all the first where the batch has none."""
+        return self._model.inputs(batch)
+
+    def run(self, inputs: Any) -> npt.NDArray[np.float32]:
+        """Return the logits."""
+        return self._model.run(inputs)
+
+    def logits(self, output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the logits."""
+        return output
+
+
+class LiteRtFp32(Runtime):
+    """LiteRT with XNNPACK in float32, with one graph per length of text."""
+
+    name: ClassVar[str] = "litert-fp32"
+    libraries: ClassVar[tuple[str, ...]] = ("litert-torch", "litert-converter", "ai-edge-litert")
+
+    def check(self) -> None:
+        """Refuse where a library is missing; see :meth:`Builder.check`."""
+        check_litert()
+
+    def build(self, folder: Path, target: Path, samples: Sequence[Batch] = ()) -> float:
+        """Export the model; see :meth:`Builder.build`."""
+        from lit_compress.export.litert import export_litert
+        from lit_compress.models.checkpoint import load
+
+        precision = self.name.removeprefix("litert-")
+        return export_litert(load(folder), target / _FILE, precision, self.tolerance)
+
+    def imports(self, folder: Path) -> None:
+        """Import LiteRT; see :meth:`Runtime.imports`."""
+        import lit_compress.export.infer.litert  # noqa: F401
+
+    def open(self, folder: Path, artefact: Path, device: str, threads: int) -> LiteRtSession:
+        """Load the file; see :meth:`Runtime.open`."""
+        return LiteRtSession(artefact / _FILE, threads)
+
+
+class LiteRtInt8(LiteRtFp32):
+    """LiteRT with int8 weights; activations are quantized while it runs."""
+
+    name: ClassVar[str] = "litert-int8"
+    libraries: ClassVar[tuple[str, ...]] = (*LiteRtFp32.libraries, "ai-edge-quantizer")
+    tolerance: ClassVar[float] = 0.5

@@ -1,0 +1,140 @@
+"""LiteRT (TensorFlow Lite) files: one graph per length of text, since a graph has fixed shapes.
+
+All graphs share their weights in the file. Of free lengths the converter makes nothing that runs, and graphs for
+batches would be as many again: a batch runs text after text, each in the graph of its own length.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import PreTrainedModel
+
+from lit_compress.benchmark.runtimes.base import Batch
+from lit_compress.benchmark.runtimes.litert import LiteRtSession, check_litert
+from lit_compress.benchmark.workload import token_batch
+from lit_compress.export.parity import ParityError, check_parity, relative_error
+from lit_compress.export.single_text import SingleText, longest_text, plain_attention, quantize_embeddings
+from lit_compress.models.loading import quiet
+
+_SHORTEST = 16
+
+
+def export_litert(model: PreTrainedModel, path: str | Path, precision: str, tolerance: float) -> float:
+    """Write a text classifier as a LiteRT file with a graph for each of several lengths.
+
+    The graphs are named after their lengths, such as ``tokens_64``. Their inputs are int32 of shape (1, length):
+    ``input_ids`` and ``attention_mask``, and ``token_type_ids`` where the model tells segments apart; their output is
+    ``output_0``, the logits.
+
+    Args:
+        model: The model; a copy with float32 weights is exported.
+        path: The file; it is there only after it has passed the parity check.
+        precision: ``"fp32"``, or ``"int8"`` for int8 weights, with activations quantized while it runs.
+        tolerance: Largest error that passes.
+
+    Returns:
+        The error that :func:`~lit_compress.export.parity.check_parity` found.
+
+    Raises:
+        ImportError: A library is missing.
+        ValueError: The model cannot be exported, or the file computes something else.
+        OSError: The file could not be written.
+    """
+    check_litert()
+    path = Path(path)
+    model = copy.deepcopy(model).cpu().float().eval()
+    lengths = graph_lengths(longest_text(model))
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.part-") as folder:
+        part = Path(folder) / path.name
+        _convert(model, part, lengths, precision)
+        session = LiteRtSession(part, threads=torch.get_num_threads())
+
+        def forward(batch: Batch) -> npt.NDArray[np.float32]:
+            return session.logits(session.run(session.inputs(batch)))
+
+        what = f"the LiteRT file in {precision}"
+        error = check_parity(forward, model, tolerance, what)
+        for length in lengths:
+            error = max(error, _check_length(forward, model, length, tolerance, what))
+        part.replace(path)
+    return error
+
+
+def graph_lengths(longest: int) -> tuple[int, ...]:
+    """Return the lengths that get a graph: each twice the one before, up to the longest text.
+
+    Args:
+        longest: Length of the longest text in tokens.
+    """
+    doubled = itertools.takewhile(
+        lambda length: length < longest, (_SHORTEST << n for n in itertools.count())
+    )
+    return (*doubled, longest)
+
+
+def _convert(model: PreTrainedModel, path: Path, lengths: Sequence[int], precision: str) -> None:
+    import litert_torch
+
+    litert_torch.config.show_progress = False
+    copied = copy.deepcopy(model)
+    if precision == "int8":
+        quantize_embeddings(copied)
+    with plain_attention(copied, padded=True):
+        single = SingleText(copied, padded=True).eval()
+        converter = litert_torch.Converter()
+        for length in lengths:
+            converter.add_signature(f"tokens_{length}", single, sample_kwargs=single.example(length))
+        try:
+            with quiet():
+                content = converter.convert().model_content()
+        except Exception as error:  # whatever the code of a model does that has no operator
+            raise ValueError(
+                f"Expected a text classifier that LiteRT can express but got {type(model).__name__}, which stops "
+                f"with {type(error).__name__}: {_first_line(error)}; use another runtime."
+            ) from error
+    path.write_bytes(content if precision == "fp32" else _quantized(content))
+
+
+def _quantized(content: bytes) -> Any:
+    """Return a file with int8 weights, with one scale per output of each linear layer."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_quantizer import quantizer, recipe
+
+    # The converter names a tensor after all modules around it: in the graphs of a small model, megabytes.
+    model = schema.ModelT.InitFromPackedBuf(content)
+    for number, graph in enumerate(model.subgraphs):
+        for index, tensor in enumerate(graph.tensors):
+            tensor.name = f"{number}.{index}"
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return quantizer.Quantizer(builder.Output(), recipe.dynamic_wi8_afp32()).quantize().quantized_model
+
+
+def _check_length(forward: Any, model: PreTrainedModel, length: int, tolerance: float, what: str) -> float:
+    """Compare one graph with the original, on a text that fills it and one that does not."""
+    config = model.config
+    batch = token_batch((length, length // 2 + 1), config.vocab_size, config.pad_token_id, length)
+    with torch.inference_mode():
+        wanted = model(**{name: torch.from_numpy(array) for name, array in batch.items()}).logits.numpy()
+    error = relative_error(forward(batch), wanted)
+    if not error <= tolerance:  # not ">": a NaN must not pass
+        raise ParityError(
+            f"Expected {what} to compute the logits of the original within {tolerance:g} of their size but got a "
+            f"difference of {error:.3g} for texts of {length} tokens; nothing was kept: use another runtime for "
+            "this model."
+        )
+    return error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]
