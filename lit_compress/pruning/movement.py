@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,24 +20,38 @@ class Movement(Score):
 
     The model computes with ``W' = W * M(S)``, the scores get the straight-through gradient ``dL/dS = dL/dW' * W``
     (equation 2; summed over the block, or over all weights of a gate, for larger units), and closed weights get
-    none. Scores begin at 0 and are not decayed. The paper takes the highest scores of each matrix, ``local``;
-    ``global`` compares all of them.
+    none. Scores are not decayed. The paper takes the highest scores of each matrix, ``local``; ``global`` compares all
+    of them.
+
+    In the paper scores begin at 0. Their ranking then does not depend on ``lr``, and the first weights that are closed
+    are those that lie along the gradient: over tens of thousands of steps the weights follow, in a short fit closing
+    one in a hundred of them loses the model (docs/results_movement.md). ``start_from="magnitude"`` spreads the scores
+    out, so that ``lr`` says how many ranks a step can move; with it take ``lr=1e-3``.
 
     Args:
         lr: Peak learning rate of the scores; it follows the schedule of the module's optimizer.
+        start_from: ``"zeros"``, or ``"magnitude"``: the magnitude of a unit over the mean of its matrix.
     """
 
     listens = True
     adds_up = False
 
-    def __init__(self, lr: float = 1e-2) -> None:
+    def __init__(self, lr: float = 1e-2, start_from: Literal["zeros", "magnitude"] = "zeros") -> None:
         if lr <= 0:
             raise ValueError(f"Expected lr > 0 for the scores of {type(self).__name__} but got {lr}.")
-        self.lr = lr
+        if start_from not in ("zeros", "magnitude"):
+            raise ValueError(f"Expected start_from to be zeros or magnitude but got {start_from!r}.")
+        self.lr, self.start_from = lr, start_from
 
     def start(self, sites: Sequence[Site]) -> dict[str, Tensor]:
-        """Begin with zeros."""
-        return {site.name: site.new_scores().requires_grad_() for site in sites}
+        """Begin with zeros, or with magnitudes of mean 1."""
+        scores = {site.name: site.new_scores() for site in sites}
+        if self.start_from == "magnitude":
+            for site in sites:
+                magnitude = site.magnitude().detach()
+                # A matrix of zeros has no mean to divide by, and no ranks either.
+                scores[site.name] += magnitude / magnitude.mean().clamp_min(torch.finfo(magnitude.dtype).tiny)
+        return {name: score.requires_grad_() for name, score in scores.items()}
 
     def optimizer(self, kept: Mapping[str, Tensor]) -> Optimizer | None:
         """Return AdamW without decay."""

@@ -164,6 +164,33 @@ def test_scores_move_against_the_gradient_from_zero():
     assert torch.allclose(kept[sites[0].name][moved], -0.01 * gradient[moved].sign(), rtol=1e-2)
 
 
+@pytest.mark.parametrize(("structure", "block"), [("weight", None), ("block", (4, 4)), ("neuron", None)])
+def test_scores_that_start_from_magnitudes_rank_as_magnitudes_do_and_have_mean_one(structure, block):
+    score = Movement(start_from="magnitude")
+    _, sites, kept = listening(structure, score, block)
+    for site in sites:
+        scores, magnitude = kept[site.name].detach(), Magnitude().values(site, None).detach()
+        assert torch.equal(scores.flatten().argsort(stable=True), magnitude.flatten().argsort(stable=True))
+        assert scores.mean().item() == pytest.approx(1.0, rel=1e-5)
+        assert kept[site.name].requires_grad and kept[site.name].is_leaf
+
+
+def test_the_ranking_of_scores_that_start_from_zeros_does_not_depend_on_their_rate_the_other_does():
+    rankings = {}
+    for start in ("zeros", "magnitude"):
+        for lr in (1e-3, 1e-1):
+            score = Movement(lr=lr, start_from=start)
+            model, sites, kept = listening("weight", score)
+            optimizer = score.optimizer(kept)
+            for seed in range(3):
+                optimizer.zero_grad()
+                model(**inputs(seed)).loss.backward()
+                optimizer.step()
+            rankings[start, lr] = kept[sites[0].name].detach().flatten().argsort(stable=True)
+    assert (rankings["zeros", 1e-3] == rankings["zeros", 1e-1]).double().mean() > 0.9
+    assert (rankings["magnitude", 1e-3] == rankings["magnitude", 1e-1]).double().mean() < 0.1
+
+
 def test_soft_threshold_by_hand():
     score = SoftMovement(threshold=0.2, keep=0.01)
     scores = torch.linspace(-5, 5, 101)
@@ -203,6 +230,7 @@ def test_the_penalty_is_the_mean_over_matrices_and_grows_with_the_ramp():
         (lambda: Taylor(decay=0.0), r"decay in \(0, 1\]"),
         (lambda: Fisher(decay=1.1), r"decay in \(0, 1\]"),
         (lambda: Movement(lr=0.0), "lr > 0"),
+        (lambda: Movement(start_from="random"), "zeros or magnitude but got 'random'"),
         (lambda: SoftMovement(threshold=0.5), "between 0 and 0.5"),
         (lambda: SoftMovement(penalty=0.0), "take Movement"),
         (lambda: SoftMovement(keep=1.0), "share of each matrix"),
