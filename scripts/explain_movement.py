@@ -160,17 +160,18 @@ every encoder matrix removed at once. *Size* is the norm of what was removed, as
 |--:|---|--:|--:|--:|--:|
 {table}
 
-The score of a weight is minus the sum of `dL/dW · W` over the steps, each step of about the same size (Adam). The weights
-with the lowest scores are those that the gradient wants smaller, batch after batch, and those with the highest are those
-that it wants larger; random weights point nowhere in particular. So closing the lowest one in a hundred is one long step
-along the gradient, as *promised* says, and along the gradient the loss is curved most: the model is lost, and so it is
-by closing the highest. Scores that begin at 0 rank alike whatever their learning rate, so no learning rate makes that
-step shorter. Over the tens of thousands of steps of the paper the weights follow the gradient while the share grows, and
-are small when they are closed; in a fit of a thousand steps they have hardly moved.
+The score of a weight is minus the sum of `dL/dW · W` over the steps, each step of about the same size (Adam). The
+weights with the lowest scores are those that the gradient wants smaller, batch after batch, and those with the
+highest are those that it wants larger; random weights point nowhere in particular. So closing the lowest one in a
+hundred is one long step along the gradient, as *promised* says, and along the gradient the loss is curved most: the
+model is lost, and so it is by closing the highest. Scores that begin at 0 rank alike whatever their learning rate,
+so no learning rate makes that step shorter. Over the tens of thousands of steps of the paper the weights follow the
+gradient while the share grows, and are small when they are closed; in a fit of a thousand steps they have hardly
+moved.
 
-`Movement(start_from="magnitude", lr=1e-3)` begins with the scores spread out, at the magnitude of each weight over the
-mean of its matrix: a step moves few ranks, the learning rate says how few, and the first weights that are closed are
-small ones.
+`Movement(start_from="magnitude", lr=1e-3)` begins with the scores spread out, at the magnitude of each weight over
+the mean of its matrix: a step moves few ranks, the learning rate says how few, and the first weights that are
+closed are small ones.
 """
 
 if __name__ == "__main__":
