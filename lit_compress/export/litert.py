@@ -108,7 +108,7 @@ def _quantized(content: bytes) -> Any:
     """Return a file with int8 weights, with one scale per output of each linear layer."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_quantizer import quantizer, recipe
+    from ai_edge_quantizer import qtyping, quantizer
 
     # The converter names a tensor after all modules around it: in the graphs of a small model, megabytes.
     model = schema.ModelT.InitFromPackedBuf(content)
@@ -117,7 +117,10 @@ def _quantized(content: bytes) -> Any:
             tensor.name = f"{number}.{index}"
     builder = flatbuffers.Builder(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")
-    return quantizer.Quantizer(builder.Output(), recipe.dynamic_wi8_afp32()).quantize().quantized_model
+    quantized = quantizer.Quantizer(builder.Output())
+    # Not the scales of the embedding, which it would quantize too.
+    quantized.add_dynamic_config(".*", qtyping.TFLOperationName.FULLY_CONNECTED, num_bits=8)
+    return quantized.quantize().quantized_model
 
 
 def _check_length(forward: Any, model: PreTrainedModel, length: int, tolerance: float, what: str) -> float:
