@@ -176,3 +176,12 @@ def test_matrices_without_rows_stay():
         model = graph(product(GELU, "empty"), ["x"], "y")
     quantize_graph(model, {})
     np.testing.assert_array_equal(run(model, x=x)[0, 0], CONSTANTS["bias"])
+
+
+def test_shapes_that_are_no_longer_true_are_dropped():
+    model, x = graph(product(GELU), ["x"], "y"), weights(1, 3, WIDTH)
+    # The dynamo exporter writes the shapes of its own example.
+    model.graph.value_info.append(helper.make_tensor_value_info("product", TensorProto.FLOAT, [7, 7]))
+    quantize_graph(model, {})
+    assert not model.graph.value_info
+    assert run(model, x=x).shape == (1, 3, INNER)
