@@ -9,10 +9,12 @@ import torch
 from onnx import numpy_helper
 from transformers import XLNetConfig, XLNetForSequenceClassification
 
+from lit_compress.benchmark.runtimes import runtime
 from lit_compress.benchmark.runtimes.onnx import OnnxSession
 from lit_compress.export import fused_attention, onnx_graph
 from lit_compress.export.onnx import export_onnx, quantize_onnx
 from lit_compress.export.parity import ParityError
+from lit_compress.models.checkpoint import save_folder
 from tests.tiny import tiny_batch, tiny_bert, tiny_model
 
 
@@ -234,6 +236,14 @@ def test_int8_logits_are_near(both_files):
     model, _, small = both_files
     batch = texts(9, 4, 30)
     assert 0 < error(run(small, batch), wanted(model, batch)) < 0.05
+
+
+def test_a_folder_in_half_precision_becomes_int8(tmp_path):
+    folder = save_folder(tmp_path / "model", tiny_bert(layers=1).to(torch.bfloat16), None, {})
+    target = tmp_path / "built"
+    target.mkdir()
+    assert 0 < runtime("onnx-int8").build(folder, target) < 0.1
+    assert [path.name for path in target.iterdir()] == ["model.onnx"]
 
 
 def test_refuses_int8_weights_of_another_model(both_files, tmp_path):

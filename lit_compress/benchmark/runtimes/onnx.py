@@ -116,7 +116,7 @@ def _export(folder: Path, target: Path) -> tuple[PreTrainedModel, Path]:
     from lit_compress.export.onnx import export_onnx
     from lit_compress.models.checkpoint import load
 
-    model, full = load(folder), target / "float32.onnx"
+    model, full = load(folder).float().eval(), target / "float32.onnx"
     export_onnx(model, full)
     return model, full
 
