@@ -135,7 +135,7 @@ def test_other_families_agree_too(name, family, tmp_path):
 
 
 def test_onnx_threads_are_pinned_and_do_not_spin(session):
-    options = session("onnx-fp32")._session.get_session_options()
+    options = session("onnx-fp32")._model._session.get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
