@@ -67,13 +67,27 @@ def reply_to(request, behaviour, seen, noise):
     return {"logits": [[1.0] + [0.0] * (behaviour.get("labels", 2) - 1)] * rows}
 
 
+def draw(folder):
+    """Return noise of its own for each worker of a folder, the same in every run of a test."""
+    number = 0
+    while True:
+        try:
+            (folder / f"started.{number}").touch(exist_ok=False)
+        except FileExistsError:
+            number += 1
+        else:
+            return random.Random(number)
+
+
 def main():
-    behaviour, seen, noise = {}, {}, random.Random(os.getpid())
+    behaviour, seen, noise = {}, {}, random.Random()
     for line in sys.stdin:
         request = json.loads(line)
         do = request.get("workload", request["do"])
         if do == "load":
             behaviour = behaviour_of(Path(request["folder"]))
+            if behaviour.get("noise"):
+                noise = draw(Path(request["folder"]))
             behaviour["gpu"] = request["device"] == "cuda"
             # The runtime named "torch-bf16" is twice as fast as the others.
             behaviour["seconds"] = behaviour.get("seconds", 1e-3) / (1 + (request["runtime"] == "torch-bf16"))
