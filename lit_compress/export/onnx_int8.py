@@ -46,6 +46,8 @@ _EXPONENT = 0.7
 _LEAST = 0.1
 # Keeps a token whose activations are all zero from dividing by zero.
 _TINY = 1e-6
+# Kinds of nodes with a least output, and how far that is below zero: the size of a token is at least it.
+_LEAST_OUTPUT = {"Gelu": 0.17, "Relu": _TINY}
 
 
 class Range(NamedTuple):
@@ -133,7 +135,7 @@ def _quantize(
     editor: GraphEditor, source: str, kind: str, ranges: Mapping[str, Range], fixed: bool
 ) -> _Activation:
     if kind not in (*NORMALISED, *ATTENDED):
-        return _per_token(editor, source)
+        return _per_token(editor, source, kind)
     factors, even = None, source
     if kind in NORMALISED:
         factors = _factors(editor, source, ranges[source])
@@ -152,13 +154,14 @@ def _quantize(
     return _Activation(*names, factors=factors)
 
 
-def _per_token(editor: GraphEditor, source: str) -> _Activation:
+def _per_token(editor: GraphEditor, source: str, kind: str) -> _Activation:
     axis = editor.constant("last_axis", np.array([-1], np.int64))
-    tiny = editor.constant("tiny", np.array(_TINY, np.float32))
-    largest = editor.add(
-        "ReduceMax", [editor.add("Abs", [source], f"{source}_abs"), axis], f"{source}_max", keepdims=1
-    )
-    sizes = editor.add("Max", [largest, tiny], f"{source}_sizes")
+    least = _LEAST_OUTPUT.get(kind)
+    # Where the largest value is the largest size as well, a pass over all of them is saved.
+    absolute = editor.add("Abs", [source], f"{source}_abs") if least is None else source
+    largest = editor.add("ReduceMax", [absolute, axis], f"{source}_max", keepdims=1)
+    least_size = editor.constant(f"least_size_{kind}", np.array(least or _TINY, np.float32))
+    sizes = editor.add("Max", [largest, least_size], f"{source}_sizes")
     even = editor.add("Div", [source, sizes], f"{source}_even")
     names = f"{source}_quantized", f"{source}_scale", f"{source}_zero_point"
     editor.add("DynamicQuantizeLinear", [even], *names)
