@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from lit_compress.auto.goal import Goal
 from lit_compress.auto.trial import CRASHED, PARITY, REFUSED, Trial
-from lit_compress.benchmark.artefacts import Artefact, PrepareError, prepare
+from lit_compress.benchmark.artefacts import Artefact, Failure, PrepareError, prepare
 from lit_compress.benchmark.protocol import Protocol
 from lit_compress.benchmark.quality import Texts
 from lit_compress.benchmark.runtimes import runtime
@@ -18,6 +18,7 @@ from lit_compress.benchmark.session import memory_limit
 
 # Exporting MiniLM takes under a minute in every format; compiling a larger model takes several.
 _BUILD_SECONDS = 600.0
+_KINDS = {Failure.PARITY: PARITY, Failure.REFUSED: REFUSED, Failure.CRASHED: CRASHED}
 
 
 def judge(trial: Trial, goal: Goal, protocol: Protocol, texts: Texts, tell: Callable[[str], None]) -> None:
@@ -75,19 +76,11 @@ def _build(trial: Trial, texts: Texts) -> Artefact | None:
         calibrated = runtime(candidate.runtime).calibrated
         samples = {"samples": texts.samples(candidate.side)} if calibrated else {}
         return prepare(candidate.folder, candidate.runtime, _BUILD_SECONDS, **samples)
-    except (PrepareError, ValueError) as error:
-        trial.failure = _kind(error, candidate.runtime), str(error)
+    except PrepareError as error:
+        trial.failure = _KINDS[error.kind], str(error)
+    except ValueError as error:
+        trial.failure = REFUSED, str(error)
     return None
-
-
-def _kind(error: Exception, name: str) -> str:
-    """Return which kind of failure the clean process that builds left in words."""
-    text = str(error)
-    if "to compute the logits of the original within" in text:
-        return PARITY
-    # Its process ended or was stopped, it failed in a way that nobody foresaw, or the disk did.
-    died = f" to be prepared for {name} but" in text or text.startswith(f"{name} failed on")
-    return CRASHED if died or isinstance(error.__cause__, OSError) else REFUSED
 
 
 def _evaluate(trial: Trial, artefact: Artefact, protocol: Protocol, texts: Texts) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lit_compress
+from lit_compress.benchmark.artefacts import BUILD_VERSION
 from lit_compress.benchmark.environment import cpu_flags, cpu_name, library_version
 from lit_compress.benchmark.folders import weight_fingerprint
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME, Candidate
@@ -78,6 +79,7 @@ def depends_on(candidates: Sequence[Candidate], texts: Texts, threads: int) -> d
         "threads": threads,
         "machine": [cpu_name(), cpu_flags()],
         "lit_compress": lit_compress.__version__,
+        "build": BUILD_VERSION,
     }
     training = data.fingerprint("train")[:12] if data.has_split("train") else None
     found = {}

@@ -94,7 +94,8 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # Not splitlines(): it also splits at characters that JSON allows inside strings.
+    for line in path.read_text(encoding="utf-8").split("\n"):
         try:
             found.append(json.loads(line))
         except json.JSONDecodeError:

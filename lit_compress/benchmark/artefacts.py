@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,22 +30,40 @@ from lit_compress.benchmark.folders import local_folder, weight_bytes, weight_fi
 from lit_compress.benchmark.process import worker_environment
 from lit_compress.benchmark.runtimes.base import Batch, Builder
 from lit_compress.export.formats import builder as find_builder
+from lit_compress.export.parity import ParityError
 from lit_compress.files import describe_file
 from lit_compress.models.manifest import read_manifest
 
 _FACTS = "facts.json"
-_ERROR = "error.txt"
+_ERROR = "error.json"
 _SAMPLES = "samples.npz"
-# Raise it when the same model and libraries lead to another artefact than before.
-_VERSION = 4
+#: Raised when the same model and libraries lead to another artefact than before.
+BUILD_VERSION = 5
 # Artefacts of old checkpoints go when there are more bytes than this, those of the last hour never.
 _KEEP_BYTES = 4 * 2**30
 _KEEP_SECONDS = 3600
 _SILENT_SECONDS = 3
 
 
+class Failure(str, Enum):
+    """Why a model could not be made ready for a runtime."""
+
+    PARITY = "parity"  #: It was exported, but does not compute what the original computes.
+    REFUSED = "refused"  #: A library or an operator is missing, or the architecture cannot be expressed.
+    CRASHED = "crashed"  #: What nobody foresaw: a full disk, too little memory, a bug, a process that hangs.
+
+
 class PrepareError(RuntimeError):
-    """A model could not be made ready for a runtime; the text says why."""
+    """A model could not be made ready for a runtime; the text says why.
+
+    Args:
+        text: One paragraph.
+        kind: Whether trying again can help: only a crash may have come from the machine.
+    """
+
+    def __init__(self, text: str, kind: Failure = Failure.REFUSED) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 @dataclass(frozen=True)
@@ -98,12 +117,15 @@ def prepare(source: str, name: str, timeout: float, samples: Sequence[Batch] = (
         if record is None:
             _build(place, folder, name, source, timeout, used)
             record = _read(place)
-    except (ImportError, ValueError, OSError) as error:
+    except OSError as error:
+        raise PrepareError(str(error), Failure.CRASHED) from error
+    except (ImportError, ValueError) as error:
         raise PrepareError(str(error)) from error
     if record is None:
         raise PrepareError(
             f"Expected the artefact of {source} for {name} in {place} but its files are gone or changed "
-            "right after they were written; check the disk, and that nothing else clears this folder."
+            "right after they were written; check the disk, and that nothing else clears this folder.",
+            Failure.CRASHED,
         )
     os.utime(place)  # marks it as used
     _drop_old(root)
@@ -124,7 +146,7 @@ def _key(folder: Path, way: Builder, samples: Sequence[Batch]) -> str:
     manifest = read_manifest(folder) or {}
     libraries = {name: version(name) for name in ("torch", "transformers", *way.libraries)}
     parts = [
-        _VERSION,
+        BUILD_VERSION,
         lit_compress.__version__,
         libraries,
         weight_fingerprint(folder),
@@ -211,17 +233,21 @@ def _run(part: Path, folder: Path, name: str, source: str, timeout: float) -> No
         except subprocess.TimeoutExpired:
             raise PrepareError(
                 f"{what} it took more than {timeout:g} s and was stopped; leave this runtime out, or give "
-                "it more time."
+                "it more time.",
+                Failure.CRASHED,
             ) from None
         if done.returncode == 0:
             return
         if (part / _ERROR).is_file():
-            raise PrepareError((part / _ERROR).read_text(encoding="utf-8"))
+            left = json.loads((part / _ERROR).read_text(encoding="utf-8"))
+            raise PrepareError(left["text"], Failure(left["kind"]))
         log.seek(max(0, log.seek(0, os.SEEK_END) - 2000))
         lines = log.read().decode("utf-8", errors="replace").strip().splitlines()
     hint = " (killed, perhaps for lack of memory)" if done.returncode == -9 else ""
     words = f": {lines[-1].strip()}" if lines else ""
-    raise PrepareError(f"{what} the process ended with status {done.returncode}{hint}{words}")
+    raise PrepareError(
+        f"{what} the process ended with status {done.returncode}{hint}{words}", Failure.CRASHED
+    )
 
 
 def _drop_old(root: Path) -> None:
@@ -256,9 +282,11 @@ def main() -> None:
     try:
         _work(name, Path(folder), Path(target))
     except Exception as error:
-        known = isinstance(error, ValueError | ImportError)
-        text = str(error) if known else f"{name} failed on {folder}: {type(error).__name__}: {error}"
-        (Path(target) / _ERROR).write_text(text, encoding="utf-8")
+        kind, text = Failure.CRASHED, f"{name} failed on {folder}: {type(error).__name__}: {error}"
+        if isinstance(error, ValueError | ImportError):
+            kind = Failure.PARITY if isinstance(error, ParityError) else Failure.REFUSED
+            text = str(error)
+        (Path(target) / _ERROR).write_text(json.dumps({"kind": kind, "text": text}), encoding="utf-8")
         raise
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -86,7 +87,9 @@ def write_export(
         script = infer_script(format)
         if script is not None:
             (part / "infer.py").write_text(script, encoding="utf-8")
-        (part / "README.md").write_text(_readme(settings, requirements(format)), encoding="utf-8")
+        (part / "README.md").write_text(
+            _readme(settings, requirements(format, way.bound_to)), encoding="utf-8"
+        )
     return path
 
 
@@ -112,15 +115,25 @@ def infer_script(format: str) -> str | None:
     return f"{own.read_text(encoding='utf-8').rstrip()}\n\n\n{shared}"
 
 
-def requirements(format: str) -> Sequence[str]:
-    """Return the packages that the ``infer.py`` of a format needs, as pip takes them."""
+def requirements(format: str, bound_to: Sequence[str] = ()) -> list[str]:
+    """Return the packages that the ``infer.py`` of a format needs, as pip takes them.
+
+    Args:
+        format: One of :data:`~lit_compress.export.formats.FORMATS`.
+        bound_to: Libraries that have to be of the minor version that is installed here.
+
+    Returns:
+        The requirements; none where nothing can run the format from Python.
+    """
     own = _INFER / f"{format}.py"
     if not own.is_file():
-        return ()
+        return []
     # Read and not imported: the runtime need not be installed.
     for node in ast.parse(own.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "REQUIREMENTS":
-            return ["tokenizers", *ast.literal_eval(node.value)]
+            ranges = {re.split("[<>=]", entry)[0]: entry for entry in ast.literal_eval(node.value)}
+            exact = {name: f"{name}=={'.'.join(version(name).split('.')[:2])}.*" for name in bound_to}
+            return ["tokenizers", *(exact.get(name, entry) for name, entry in ranges.items())]
     raise ValueError(f"Expected REQUIREMENTS in {own} but there are none.")
 
 

@@ -11,7 +11,7 @@ import yaml
 from lit_compress.auto import judge, keep
 from lit_compress.auto.command import auto_command
 from lit_compress.benchmark import measure, process
-from lit_compress.benchmark.artefacts import Artefact, PrepareError
+from lit_compress.benchmark.artefacts import Artefact, Failure, PrepareError
 from lit_compress.models.checkpoint import save_folder
 from tests.tiny import tiny_bert, tiny_tokenizer
 
@@ -77,7 +77,7 @@ def scripted_prepare(source, name, timeout, **samples):
         stream.write(f"{name} build\n")
     own = behaviour["routes"][name]
     if "build" in own:
-        raise PrepareError(own["build"])
+        raise PrepareError(own["build"], Failure(own["kind"]))
     facts = {
         **{"params": 10, "nonzero_params": 10, "macs": {"length": 128, "count": 1000}},
         **{"shape": {"family": "bert", "layers": 2, "hidden": 32, "vocab": 100}},

@@ -167,9 +167,9 @@ DEATH = "Expected run/model to be prepared for onnx-fp32 but the process ended w
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"build": PARITY_TEXT}, "parity failed: Expected onnx-fp32"),
-        ({"build": REFUSAL}, "cannot express this model: Expected a model without gaps"),
-        ({"build": DEATH}, "crashed: Expected run/model"),
+        ({"build": PARITY_TEXT, "kind": "parity"}, "parity failed: Expected onnx-fp32"),
+        ({"build": REFUSAL, "kind": "refused"}, "cannot express this model: Expected a model without gaps"),
+        ({"build": DEATH, "kind": "crashed"}, "crashed: Expected run/model"),
         ({"do": "load", "then": "crash"}, "crashed: the worker ended with exit status 1"),
         ({"do": "predict", "then": "crash"}, "the last words of the worker"),
         ({"do": "predict", "then": "hang"}, "no answer to 'predict' within 2 s"),
@@ -186,7 +186,10 @@ def test_route_that_fails_does_not_stop_the_others(scripted, capsys, change, tol
 
 
 def test_lasting_failures_are_remembered_and_crashes_tried_again(scripted):
-    for change, builds in (({"build": REFUSAL}, 1), ({"build": DEATH}, 2)):
+    for change, builds in (
+        ({"build": REFUSAL, "kind": "refused"}, 1),
+        ({"build": DEATH, "kind": "crashed"}, 2),
+    ):
         scripted.behave(onnx_fp32=change)
         (scripted.run / "log").write_text("")
         scripted.auto(0.97)

@@ -1,5 +1,6 @@
-"""Failures of real builds: the words in which the clean process leaves them tell which kind they are."""
+"""Failures of real builds: the clean process tells which kind they are, or how it ended does."""
 
+import json
 import os
 import signal
 import sys
@@ -7,14 +8,13 @@ import textwrap
 from types import SimpleNamespace
 
 import datasets
-import numpy as np
 import pytest
 
 from lit_compress.auto import judge
 from lit_compress.auto.trial import CRASHED, PARITY, REFUSED, Trial
 from lit_compress.benchmark import artefacts
+from lit_compress.benchmark.artefacts import Failure
 from lit_compress.benchmark.protocol import Candidate
-from lit_compress.export.parity import ParityError, check_parity
 from tests.tiny import tiny_bert
 
 TEXTS = SimpleNamespace(samples=lambda side: [])
@@ -37,26 +37,12 @@ def build(tmp_path, monkeypatch):
     return run
 
 
-def parity_text():
-    model = tiny_bert(layers=1).eval()
-    with pytest.raises(ParityError) as failure:
-        check_parity(lambda batch: np.ones((len(batch["input_ids"]), 3), np.float32), model, 1e-3, "the file")
-    return str(failure.value)
-
-
-def test_parity(build):
-    text = parity_text()
-    assert build(f"(target / 'error.txt').write_text({text!r}); sys.exit(1)") == (PARITY, text)
-
-
-def test_what_cannot_be_expressed(build):
-    text = "Expected attention in every block but got none in block 3; use another runtime."
-    assert build(f"(target / 'error.txt').write_text({text!r}); sys.exit(1)") == (REFUSED, text)
-
-
-def test_unforeseen_error(build):
-    text = "onnx-fp32 failed on model: IndexError: list index out of range"
-    assert build(f"(target / 'error.txt').write_text({text!r}); sys.exit(1)") == (CRASHED, text)
+@pytest.mark.parametrize(
+    ("left", "kind"), [(Failure.PARITY, PARITY), (Failure.REFUSED, REFUSED), (Failure.CRASHED, CRASHED)]
+)
+def test_kind_that_the_clean_process_leaves(left, kind, build):
+    text = json.dumps({"kind": left, "text": "Expected a file."})
+    assert build(f"(target / 'error.json').write_text({text!r}); sys.exit(1)") == (kind, "Expected a file.")
 
 
 def test_death(build):

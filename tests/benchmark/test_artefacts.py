@@ -14,6 +14,7 @@ import pytest
 from lit_compress.benchmark import artefacts
 from lit_compress.benchmark.artefacts import PrepareError, prepare
 from lit_compress.benchmark.runtimes import runtime
+from lit_compress.export.parity import ParityError
 from tests.tiny import tiny_bert
 
 
@@ -128,19 +129,54 @@ def test_a_damaged_artefact_is_built_again(damage, folder, scripted):
 
 
 @pytest.mark.parametrize(
-    ("script", "message"),
+    ("script", "kind", "message"),
     [
-        ("os.kill(os.getpid(), signal.SIGKILL)", r"status -9 \(killed, perhaps for lack of memory\)"),
-        ("time.sleep(60)", r"it took more than 0\.5 s and was stopped"),
-        ("print('tracing'); sys.exit('no such operator')", "ended with status 1: no such operator"),
-        ("(target / 'error.txt').write_text('Expected more.'); sys.exit(1)", "^Expected more.$"),
+        (
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            "crashed",
+            r"status -9 \(killed, perhaps for lack of memory\)",
+        ),
+        ("time.sleep(60)", "crashed", r"it took more than 0\.5 s and was stopped"),
+        (
+            "print('tracing'); sys.exit('no such operator')",
+            "crashed",
+            "ended with status 1: no such operator",
+        ),
+        ("leave('parity', 'Expected more.')", "parity", "^Expected more.$"),
+        ("leave('refused', 'Expected less.')", "refused", "^Expected less.$"),
     ],
 )
-def test_refuses_what_a_failed_build_left(script, message, folder, root, scripted):
-    scripted(f"(target / 'model.onnx').write_bytes(b'half'); {script}")
-    with pytest.raises(PrepareError, match=message):
+def test_refuses_what_a_failed_build_left(script, kind, message, folder, root, scripted):
+    leave = """
+        def leave(kind, text):
+            (target / 'error.json').write_text(json.dumps({'kind': kind, 'text': text}))
+            sys.exit(1)
+    """
+    scripted(f"{textwrap.dedent(leave)}\n(target / 'model.onnx').write_bytes(b'half'); {script}")
+    with pytest.raises(PrepareError, match=message) as failure:
         prepare(str(folder), "onnx-fp32", timeout=0.5 if "sleep" in script else 60)
+    assert failure.value.kind == kind
     assert list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (ParityError("Expected the same logits."), "parity", "Expected the same logits."),
+        (ValueError("Expected attention."), "refused", "Expected attention."),
+        (ImportError("Expected onnx."), "refused", "Expected onnx."),
+        (IndexError("list index"), "crashed", "onnx-fp32 failed on model: IndexError: list index"),
+    ],
+)
+def test_the_clean_process_says_which_kind_of_failure_it_was(error, kind, text, tmp_path, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(artefacts, "_work", fail)
+    monkeypatch.setattr(sys, "argv", ["artefacts", "onnx-fp32", "model", str(tmp_path)])
+    with pytest.raises(type(error)):
+        artefacts.main()
+    assert json.loads((tmp_path / "error.json").read_text()) == {"kind": kind, "text": text}
 
 
 def test_refuses_a_build_without_a_record(folder, root, scripted):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from lit_compress.benchmark.artefacts import Artefact
 from lit_compress.benchmark.runtimes.base import Builder
@@ -99,12 +100,18 @@ def test_a_kill_between_the_two_renames_loses_nothing(tmp_path):
 def test_every_infer_script_is_one_program_of_its_runtime(format):
     script = infer_script(format)
     if script is None:
-        assert requirements(format) == ()
+        assert requirements(format) == []
         return
     names = compile(script, "infer.py", "exec").co_names
     assert {"open_model", "Classifier", "main", "REQUIREMENTS"} <= set(names)
     assert "lit_compress" not in script and "transformers" not in script
     assert "tokenizers" in requirements(format)
+
+
+def test_compiled_code_asks_for_the_torch_that_compiled_it():
+    minor = ".".join(torch.__version__.split(".")[:2])
+    found = requirements("aotinductor", builder("aotinductor-fp32").bound_to)
+    assert found == ["tokenizers", "numpy", f"torch=={minor}.*"]
 
 
 def test_every_format_in_every_precision_has_a_builder_of_that_name():

@@ -47,6 +47,7 @@ class AotInductorFp32(Runtime):
     """Compiled code with float32 weights and activations, with free batch size and length."""
 
     name: ClassVar[str] = "aotinductor-fp32"
+    bound_to: ClassVar[tuple[str, ...]] = ("torch",)
     dtype: ClassVar[torch.dtype] = torch.float32
 
     def check(self) -> None:

@@ -37,6 +37,8 @@ class Builder(ABC):
     name: ClassVar[str]
     #: Libraries whose version decides how the artefact comes out, by name of their distribution.
     libraries: ClassVar[tuple[str, ...]] = ()
+    #: Those of :attr:`libraries`, or torch, that have to be of the same minor version where the artefact is loaded.
+    bound_to: ClassVar[tuple[str, ...]] = ()
     #: Whether :meth:`build` needs real texts, to see which values activations take.
     calibrated: ClassVar[bool] = False
     #: Largest parity error that passes, see :func:`~lit_compress.export.parity.check_parity`.
