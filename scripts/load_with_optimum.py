@@ -36,10 +36,9 @@ def load(folder: Path) -> Any:
     if settings["format"] == "openvino":
         from optimum.intel import OVModelForSequenceClassification
 
-        (file,) = folder.glob("*.xml")
         hint = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}[settings["precision"]]
         return OVModelForSequenceClassification.from_pretrained(
-            folder, file_name=file.name, ov_config={"INFERENCE_PRECISION_HINT": hint}
+            folder, ov_config={"INFERENCE_PRECISION_HINT": hint}
         )
     raise SystemExit(f"Expected an export to onnx or openvino but {folder} is one to {settings['format']}.")
 

@@ -40,6 +40,10 @@ def arguments(control: str, args: argparse.Namespace) -> list[str]:
     return [*words, "--trainer.callbacks+=lottery_witness.Witness", *args.extra]
 
 
+def chosen(args: argparse.Namespace) -> dict[str, str]:
+    return {name: control for name, control in RUNS.items() if control in ("none", *args.controls)}
+
+
 def folder_of(control: str, args: argparse.Namespace) -> Path:
     return Path(args.runs) / f"{'ticket' if control == 'none' else control}-seed{args.seed}"
 
@@ -50,8 +54,9 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 def page(args: argparse.Namespace) -> str:
     """The page with the ladder of densities, what the witness saw, and the controls."""
-    rows = {name: lines_of(folder_of(control, args) / "lottery.jsonl") for name, control in RUNS.items()}
-    saw = {name: lines_of(folder_of(control, args) / "witness.jsonl") for name, control in RUNS.items()}
+    runs = chosen(args)
+    rows = {name: lines_of(folder_of(control, args) / "lottery.jsonl") for name, control in runs.items()}
+    saw = {name: lines_of(folder_of(control, args) / "witness.jsonl") for name, control in runs.items()}
     weights = rows["ticket"][0]["weights"]
     text = [
         "# The lottery ticket, with its controls",
@@ -62,16 +67,16 @@ def page(args: argparse.Namespace) -> str:
         "weights of the beginning. Accuracy on dev is that at the end of each round, of the last step, not of the "
         "best one; test was evaluated once, on the kept checkpoint of the last round.",
         "",
-        "| round | weights left | density | ticket | random places | new weights |",
-        "|--:|--:|--:|--:|--:|--:|",
+        f"| round | weights left | density | {' | '.join(runs)} |",
+        f"|--:|--:|--:|{'--:|' * len(runs)}",
     ]
     for number, ticket in enumerate(rows["ticket"]):
-        dev = [100 * rows[name][number]["metrics"]["val/accuracy"] for name in RUNS]
+        dev = [100 * rows[name][number]["metrics"]["val/accuracy"] for name in runs]
         cells = " | ".join(f"{value:.1f}" for value in dev)
         text.append(f"| {number} | {ticket['kept']:,} | {ticket['density']:.4f} | {cells} |")
     tests = [
         json.loads((folder_of(control, args) / "test_metrics.json").read_text())["test/accuracy"]
-        for control in RUNS.values()
+        for control in runs.values()
     ]
     text.append("| test | | | " + " | ".join(f"{100 * value:.1f}" for value in tests) + " |")
     text += ["", "## The ladder", "", *ladder(rows["ticket"], args.rate), "", "## The rewound weights", ""]
@@ -87,8 +92,9 @@ def page(args: argparse.Namespace) -> str:
             f"| {name} | {number} | {row['checked']:,} | {row['changed']:,} |"
             for number, row in enumerate(found)
         ]
-    text += ["", "New weights are different on purpose: that control draws the matrices anew.", ""]
-    return "\n".join(text)
+    if "new weights" in runs:
+        text += ["", "New weights are different on purpose: that control draws the matrices anew."]
+    return "\n".join([*text, ""])
 
 
 def ladder(rows: list[dict[str, Any]], rate: float) -> list[str]:
@@ -110,6 +116,9 @@ def main() -> int:
     parser.add_argument("--data", required=True, help="folder with train.tsv, dev.tsv, test.tsv")
     parser.add_argument("--teacher", default="runs/sst2_sentences/teacher/model", help="(%(default)s)")
     parser.add_argument("--runs", default="runs/lottery", help="where the run folders go (%(default)s)")
+    parser.add_argument(
+        "--controls", nargs="+", choices=["random", "reinit"], default=["random", "reinit"], help="(both)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     parser.add_argument("--out", type=Path, help="write the page to this file")
     parser.add_argument(
@@ -120,7 +129,7 @@ def main() -> int:
     os.environ["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])
     )
-    for control in RUNS.values():
+    for control in chosen(args).values():
         if not fit_and_test(folder_of(control, args), arguments(control, args)):
             return 1
     text = page(args)

@@ -104,28 +104,36 @@ def _labels(folder: Path, config: PreTrainedConfig) -> list[str]:
     return [str(name) for name in names or (config.id2label or {}).values()]
 
 
-def infer_script(format: str) -> str | None:
-    """Return the text of the ``infer.py`` of a format; ``None`` where nothing can run it from Python."""
-    own = _INFER / f"{format}.py"
+def infer_script(format: str, classifies: bool = True) -> str | None:
+    """Return the text of the ``infer.py`` of a format; ``None`` where nothing can run it from Python.
+
+    Args:
+        format: One of :data:`~lit_compress.export.formats.FORMATS`.
+        classifies: Whether the model has labels; else it is a language model.
+    """
+    own = _script(format, classifies)
     if not own.is_file():
         return None
+    if not classifies:
+        return own.read_text(encoding="utf-8")
     # Without its docstring, and without the import that stands for what comes before it.
     base = (_INFER / "base.py").read_text(encoding="utf-8").splitlines(keepends=True)[2:]
     shared = "".join(line for line in base if not line.startswith("from lit_compress."))
     return f"{own.read_text(encoding='utf-8').rstrip()}\n\n\n{shared}"
 
 
-def requirements(format: str, bound_to: Sequence[str] = ()) -> list[str]:
+def requirements(format: str, bound_to: Sequence[str] = (), classifies: bool = True) -> list[str]:
     """Return the packages that the ``infer.py`` of a format needs, as pip takes them.
 
     Args:
         format: One of :data:`~lit_compress.export.formats.FORMATS`.
         bound_to: Libraries that have to be of the minor version that is installed here.
+        classifies: Whether the model has labels; else it is a language model.
 
     Returns:
         The requirements; none where nothing can run the format from Python.
     """
-    own = _INFER / f"{format}.py"
+    own = _script(format, classifies)
     if not own.is_file():
         return []
     # Read and not imported: the runtime need not be installed.
@@ -133,8 +141,13 @@ def requirements(format: str, bound_to: Sequence[str] = ()) -> list[str]:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "REQUIREMENTS":
             ranges = {re.split("[<>=]", entry)[0]: entry for entry in ast.literal_eval(node.value)}
             exact = {name: f"{name}=={'.'.join(version(name).split('.')[:2])}.*" for name in bound_to}
-            return ["tokenizers", *(exact.get(name, entry) for name, entry in ranges.items())]
+            beside = ["tokenizers"] * classifies
+            return [*beside, *(exact.get(name, entry) for name, entry in ranges.items())]
     raise ValueError(f"Expected REQUIREMENTS in {own} but there are none.")
+
+
+def _script(format: str, classifies: bool) -> Path:
+    return _INFER / (f"{format}.py" if classifies else f"{format}_language.py")
 
 
 def _readme(settings: Mapping[str, Any], needed: Sequence[str]) -> str:

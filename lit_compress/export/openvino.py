@@ -67,12 +67,14 @@ def convert(model: PreTrainedModel) -> Any:
             # Tracing is deprecated, and warns of every size that becomes a constant; the parity check at other
             # sizes finds the constants that matter.
             warnings.simplefilter("ignore")
-            return openvino.convert_model(Logits(model).eval(), example_input=example_inputs(model))
+            converted = openvino.convert_model(Logits(model).eval(), example_input=example_inputs(model))
     except Exception as error:  # whatever the code of a model does not do with traced tensors
         raise ValueError(
             f"Expected a text classifier that OpenVINO can convert but got {type(model).__name__}, which stops with "
             f"{type(error).__name__}: {_reason(error)}; use another runtime."
         ) from error
+    converted.output(0).get_tensor().set_names({"logits"})  # as Optimum asks for it
+    return converted
 
 
 def save_checked(

@@ -108,6 +108,13 @@ def test_every_infer_script_is_one_program_of_its_runtime(format):
     assert "tokenizers" in requirements(format)
 
 
+def test_a_language_model_has_a_program_of_its_own():
+    script = infer_script("gguf", classifies=False)
+    assert "def complete" in script and "lit_compress" not in script and "Classifier" not in script
+    assert requirements("gguf", classifies=False) == ["xllamacpp>=2026.10"]
+    assert infer_script("onnx", classifies=False) is None and requirements("onnx", classifies=False) == []
+
+
 def test_compiled_code_asks_for_the_torch_that_compiled_it():
     minor = ".".join(torch.__version__.split(".")[:2])
     found = requirements("aotinductor", builder("aotinductor-fp32").bound_to)

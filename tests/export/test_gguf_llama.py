@@ -9,6 +9,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
+from lit_compress.export.folder import infer_script
 from lit_compress.export.gguf import export_gguf
 from lit_compress.pruning.shrink import shrink
 from lit_compress.pruning.uniform import UniformShape
@@ -170,3 +171,20 @@ def test_infer_gives_the_logits_of_single_texts_and_refuses_pairs(tmp_path):
     logits, refusal = found.stdout.strip().splitlines()[-2:]
     assert distance(np.array(json.loads(logits)), wanted(model, rows)) < 5e-3
     assert refusal.startswith("Expected single texts but got a pair")
+
+
+def test_infer_of_a_language_model_goes_on_as_the_model_does(tmp_path):
+    model = decoder("llama")
+    tokenizer = byte_level()
+    folder = save(model, tmp_path / "model", tokenizer)
+    export_gguf(folder, tmp_path / "model.gguf", "f32")
+    (tmp_path / "export.json").write_text(json.dumps({"max_length": 64}))
+    (tmp_path / "infer.py").write_text(infer_script("gguf", classifies=False))
+    command = [sys.executable, "infer.py", TEXT[0], "--tokens", "6"]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True)
+    own = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokens = torch.tensor([own.encode(TEXT[0]).ids])
+    for _ in range(6):
+        with torch.inference_mode():
+            tokens = torch.cat([tokens, model(tokens).logits[:, -1:].argmax(-1)], 1)
+    assert found.stdout.rstrip("\n") == own.decode(tokens[0].tolist())

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 def export(model, folder, precision="fp32"):
     tolerance = {"fp32": 1e-4, "bf16": 0.2}[precision]
-    return export_openvino(model, folder / "model.xml", precision, tolerance)
+    return export_openvino(model, folder / "openvino_model.xml", precision, tolerance)
 
 
 def samples(vocab=100):
@@ -36,7 +36,7 @@ def samples(vocab=100):
 
 
 def run(folder, batch, precision="fp32"):
-    session = OpenVinoSession(folder / "model.xml", precision, threads=1)
+    session = OpenVinoSession(folder / "openvino_model.xml", precision, threads=1)
     return session.logits(session.run(session.inputs({name: array.numpy() for name, array in batch.items()})))
 
 
@@ -59,7 +59,7 @@ def error(got, expected):
 
 
 def graph(folder):
-    return infer.openvino.Core().read_model(folder / "model.xml")
+    return infer.openvino.Core().read_model(folder / "openvino_model.xml")
 
 
 @pytest.mark.parametrize("family", TEXT_FAMILIES)
@@ -72,7 +72,9 @@ def test_file_computes_what_the_model_computes(family, tmp_path):
         np.testing.assert_allclose(run(tmp_path, batch), wanted(model, batch), atol=2e-5)
     np.testing.assert_array_equal(wanted(model, texts(9, 4)), before)
     assert not model.training
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.bin", "model.xml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["openvino_model.bin", "openvino_model.xml"]
+    # The names by which Optimum finds files and outputs.
+    assert graph(tmp_path).output(0).names == {"logits"}
 
 
 @pytest.mark.parametrize("family", ["bert", "electra"])
@@ -128,7 +130,7 @@ def files(tmp_path_factory):
     folders = {name: tmp_path_factory.mktemp(name) for name in ("fp32", "bf16", "int8")}
     for precision in ("fp32", "bf16"):
         export(model, folders[precision], precision)
-    quantize_openvino(model, folders["int8"] / "model.xml", samples(5000), 0.5)
+    quantize_openvino(model, folders["int8"] / "openvino_model.xml", samples(5000), 0.5)
     return model, folders
 
 
@@ -136,7 +138,11 @@ def files(tmp_path_factory):
 def test_weights_take_the_bytes_of_their_precision(precision, size, files):
     model, folders = files
     weights = sum(parameter.numel() for parameter in model.parameters())
-    assert 0.95 * size * weights < (folders[precision] / "model.bin").stat().st_size < 1.15 * size * weights
+    assert (
+        0.95 * size * weights
+        < (folders[precision] / "openvino_model.bin").stat().st_size
+        < 1.15 * size * weights
+    )
 
 
 @pytest.mark.parametrize(
@@ -184,9 +190,9 @@ def test_refuses_a_processor_that_falls_back_to_float32(files, monkeypatch):
     compiled = SimpleNamespace(get_property=lambda name: kind, inputs=[], create_infer_request=lambda: None)
     core = SimpleNamespace(compile_model=lambda *args: compiled)
     monkeypatch.setattr(infer.openvino, "Core", lambda: core)
-    OpenVinoSession(files[1]["fp32"] / "model.xml", "fp32", threads=1)
+    OpenVinoSession(files[1]["fp32"] / "openvino_model.xml", "fp32", threads=1)
     with pytest.raises(ValueError, match="Expected a processor that computes in bf16 .* use openvino-fp32"):
-        OpenVinoSession(files[1]["bf16"] / "model.xml", "bf16", threads=1)
+        OpenVinoSession(files[1]["bf16"] / "openvino_model.xml", "bf16", threads=1)
 
 
 class CountsTokens(BertForSequenceClassification):
@@ -208,14 +214,14 @@ class TakesEigenvalues(BertForSequenceClassification):
 
 
 def test_refuses_a_file_that_computes_something_else_and_leaves_the_old_one(tmp_path):
-    for name in ("model.xml", "model.bin"):
+    for name in ("openvino_model.xml", "openvino_model.bin"):
         (tmp_path / name).write_bytes(b"the old one")
     with pytest.raises(
         ParityError, match=r"Expected the OpenVINO file in fp32 to compute .* nothing was kept"
     ):
         export(CountsTokens(tiny_bert(layers=1).config).eval(), tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(
-        ["model.xml", "model.bin"], b"the old one"
+        ["openvino_model.xml", "openvino_model.bin"], b"the old one"
     )
 
 
@@ -234,7 +240,8 @@ def test_a_full_disk_leaves_nothing(room, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     try:
         with pytest.raises(
-            OSError, match="Expected to write .*model.xml but OpenVINO stopped with: .*check the disk"
+            OSError,
+            match="Expected to write .*openvino_model.xml but OpenVINO stopped with: .*check the disk",
         ):
             export(model, tmp_path)
     finally:
@@ -245,7 +252,7 @@ def test_a_full_disk_leaves_nothing(room, tmp_path):
 def test_refuses_to_export_without_the_libraries(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(ImportError, match=r'Expected nncf for .*pip install "lit-compress\[openvino\]"'):
-        quantize_openvino(tiny_bert(layers=1), tmp_path / "model.xml", samples(), 0.5)
+        quantize_openvino(tiny_bert(layers=1), tmp_path / "openvino_model.xml", samples(), 0.5)
     with pytest.raises(ImportError, match="nncf"):
         runtime("openvino-int8").check()
     runtime("openvino-bf16").check()  # does without it
@@ -259,7 +266,7 @@ def test_refuses_to_export_without_the_libraries(tmp_path, monkeypatch):
 def test_int8_wants_samples(tmp_path):
     pytest.importorskip("nncf")
     with pytest.raises(ValueError, match="Expected sample texts to calibrate int8 activations"):
-        quantize_openvino(tiny_bert(layers=1), tmp_path / "model.xml", [], 0.5)
+        quantize_openvino(tiny_bert(layers=1), tmp_path / "openvino_model.xml", [], 0.5)
 
 
 # Not under pytest's name, where NNCF would be silent anyway.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from lit_compress.benchmark.runtimes.base import Batch, Runtime, Session
 from lit_compress.extras import require
 
-_FILE = "model.xml"
+_FILE = "openvino_model.xml"
 
 
 def check_openvino(*modules: str) -> None:

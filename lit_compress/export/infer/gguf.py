@@ -18,12 +18,6 @@ def open_model(folder: Path, settings: dict, threads: int) -> Callable[[dict[str
 
     llama.cpp takes texts one by one, without padding, and reads every token as one of the first segment.
     """
-    family = settings["model_type"]
-    if family not in ("bert", "roberta"):
-        raise ValueError(
-            f"Expected a text classifier but got a language model of the family {family!r}; run it with a program of "
-            "llama.cpp, as in llama-cli -m model.gguf."
-        )
     params = xllamacpp.CommonParams()
     params.model.path = os.fspath(folder / "model.gguf")
     params.embedding = True

@@ -63,5 +63,5 @@ class OpenVinoModel:
 
 def open_model(folder: Path, settings: dict, threads: int) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
     """Return the function from int64 arrays of shape (texts, tokens) to logits of shape (texts, labels)."""
-    model = OpenVinoModel(folder / "model.xml", settings["precision"], threads)
+    model = OpenVinoModel(folder / "openvino_model.xml", settings["precision"], threads)
     return lambda batch: model.run(model.inputs(batch))
