@@ -119,6 +119,21 @@ PARTS: dict[str, tuple[type, dict]] = {
             "every_n_steps": 5,
         },
     ),
+    "QAT": (
+        pl.Callback,
+        {
+            "weights": {"bits": 4, "per": "group", "group_size": 32},
+            "activations": {"bits": 6, "symmetric": False, "per": "tensor"},
+            "embeddings": {"bits": 4},
+            "ranges": "percentile",
+            "learned_steps": True,
+            "step_lr": 1e-3,
+            "quantize_at": 0.2,
+            "freeze_at": 0.5,
+            "include": ["encoder"],
+            "exclude": ["classifier"],
+        },
+    ),
     "SelectBest": (
         pl.Callback,
         {"quality": "val/mcc", "at_least": "0.98*teacher", "minimise": "benchmark/size_mb"},

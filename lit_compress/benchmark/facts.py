@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from lit_compress.export.parity import max_length
 from lit_compress.models.anatomy import FAMILIES, dissect
 from lit_compress.pruning.summary import kept_units
+from lit_compress.quantization.packed import packed_of
 
 #: Tokens of the one text whose multiply-accumulates are counted.
 MACS_LENGTH = 128
@@ -28,9 +29,10 @@ def model_facts(model: PreTrainedModel) -> dict[str, Any]:
         heads or neurons were cut ``heads`` (flags per layer) and ``neurons`` (``[kept, of]`` per layer).
     """
     config = model.config
+    weights = [*model.parameters(), *(packed.values for _, packed in packed_of(model))]
     return {
-        "params": sum(parameter.numel() for parameter in model.parameters()),
-        "nonzero_params": sum(int(torch.count_nonzero(parameter)) for parameter in model.parameters()),
+        "params": sum(weight.numel() for weight in weights),
+        "nonzero_params": sum(int(torch.count_nonzero(weight)) for weight in weights),
         "macs": _macs(model),
         "shape": {
             "family": config.model_type,

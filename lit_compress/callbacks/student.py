@@ -12,12 +12,16 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from transformers import PreTrainedModel
 
-from lit_compress.models.transforms import transforms_of
+from lit_compress.models.transforms import SHAPES, transforms_of
 from lit_compress.pruning.bake import bake
 from lit_compress.pruning.masks import WEIGHT_MASKS
 from lit_compress.pruning.shrink import shrink
+from lit_compress.quantization.convert import to_integers
+from lit_compress.quantization.fake_weights import FAKE_WEIGHTS
+from lit_compress.quantization.inputs import INPUT_QUANTIZERS
 
 _PREFIX = "student."
+_ROUNDED = {FAKE_WEIGHTS, INPUT_QUANTIZERS}
 
 
 def student_from_checkpoint(student: PreTrainedModel, path: str | Path, round_to: int = 1) -> PreTrainedModel:
@@ -88,8 +92,22 @@ def deployable(student: nn.Module, round_to: int = 1) -> PreTrainedModel:
 
 def _shipped(model: Any, round_to: int) -> PreTrainedModel:
     done = {name for name, _ in transforms_of(model)}
+    if done & _ROUNDED:
+        return _as_integers(model, done)
     if done == {WEIGHT_MASKS}:
         # Zeros in an ordinary model, which stock transformers loads; where whole rows are zero, `shrink` cuts them out.
         bake(model)
         return model.eval()
     return shrink(model, round_to=round_to) if done else model.eval()
+
+
+def _as_integers(model: Any, done: set[str]) -> PreTrainedModel:
+    others = done - {WEIGHT_MASKS, *_ROUNDED, *SHAPES}
+    if others:
+        raise ValueError(
+            "Expected quantization-aware training alone or with masks on single weights but the student also has "
+            f"{', '.join(sorted(others))}; prune in a first fit, and quantize its folder in a second one."
+        )
+    bake(model)
+    to_integers(model)
+    return model.eval()

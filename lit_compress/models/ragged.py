@@ -1,4 +1,4 @@
-"""Model folders whose shape no configuration of transformers can say: blocks of different sizes, low-rank layers.
+"""Model folders that no configuration of transformers can say: blocks of different sizes, weights of few bits.
 
 Their weights are in ``lit_compress.safetensors``, not in ``model.safetensors``. So stock transformers stops with an
 error; from a file of the usual name it would draw what is missing at random and go on.
@@ -31,7 +31,8 @@ _STOCK = "model"
 _INDEX = ".safetensors.index.json"
 _LOAD_WITH = {
     "load_with": "lit_compress.load",
-    "why": "Blocks differ in size, which no configuration says. AutoModel cannot load this folder.",
+    "why": "Blocks differ in size, or weights are stored in few bits, which no configuration of transformers says. "
+    "AutoModel cannot load this folder.",
 }
 
 
@@ -202,6 +203,10 @@ def load_weights(
         wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
         # Copied into memory of its own: sums depend on how the bytes are aligned, and in the file they are not.
         places[name].data = tensor.to(wanted, copy=True)
+    for module in model.modules():
+        derive: Any = getattr(module, "after_load", None)
+        if derive is not None:
+            derive()
 
 
 def _read(folder: Path) -> dict[str, Tensor]:

@@ -22,9 +22,12 @@ TRANSFORMS: dict[str, str] = {
     "low_rank": "lit_compress.pruning.low_rank:apply_low_rank",
     "shape": "lit_compress.pruning.shape:apply_shape",
     "sizes": "lit_compress.models.sizes:apply_sizes",
+    "fake_weights": "lit_compress.quantization.fake_weights:apply_fake_weights",
+    "input_quantizers": "lit_compress.quantization.inputs:apply_input_quantizers",
+    "packed_weights": "lit_compress.quantization.packed:apply_packed_weights",
 }
 #: Those that a finished model may have: they shape ordinary weights, and model folders record them.
-SHAPES = ("shape", "low_rank", "sizes")
+SHAPES = ("shape", "low_rank", "sizes", "input_quantizers", "packed_weights")
 _ATTRIBUTE = "_lit_compress_transforms"
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from lit_compress.models.anatomy import dissect
+from lit_compress.models.parametrized import register
 from lit_compress.pruning.folding import fold
 from lit_compress.pruning.groups import Group, Slot
 from lit_compress.pruning.switches import add_switch, keep_norm, release_norm, remove_switches
@@ -238,7 +238,7 @@ def _connect(model: nn.Module, group: Group, gate: Gate) -> None:
     for slot in group.gated:
         slots.setdefault((slot.module, slot.tensor), []).append(slot)
     for (module, tensor), places in slots.items():
-        parametrize.register_parametrization(model.get_submodule(module), tensor, Gated(gate, places))
+        register(model.get_submodule(module), tensor, Gated(gate, places))
     if group.structure == "hidden":
         for path in dissect(model).stream.norms:  # type: ignore[arg-type]
             keep_norm(model.get_submodule(path), gate)

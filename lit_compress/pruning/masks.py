@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lit_compress.models.anatomy.family import projection_axes
+from lit_compress.models.parametrized import register
 from lit_compress.models.transforms import record
 
 #: Name of the transform.
@@ -146,7 +147,7 @@ def apply_weight_masks(
     arguments = {"tensors": list(tensors), "block": list(block), "part": part}
     if not record(model, WEIGHT_MASKS, arguments):
         return
-    _refuse_tied(model, tensors)
+    refuse_tied(model, tensors)
     for name in tensors:
         path, _, tensor = name.rpartition(".")
         try:
@@ -164,9 +165,9 @@ def _mask(module: Any, tensor: str, block: tuple[int, int]) -> None:
     axis = input_axis(module)
     weight = getattr(module, tensor)
     mask = Masked(weight.shape, block if axis == 1 else (block[1], block[0]))
-    parametrize.register_parametrization(module, tensor, mask.to(weight.device))
+    register(module, tensor, mask.to(weight.device))
     if getattr(module, "bias", None) is not None:
-        parametrize.register_parametrization(module, "bias", MaskedBias(mask, axis))
+        register(module, "bias", MaskedBias(mask, axis))
 
 
 def input_axis(module: nn.Module) -> int:
@@ -174,7 +175,12 @@ def input_axis(module: nn.Module) -> int:
     return 1 if isinstance(module, nn.Embedding) else projection_axes(module)[0]
 
 
-def _refuse_tied(model: nn.Module, tensors: Sequence[str]) -> None:
+def refuse_tied(model: nn.Module, tensors: Sequence[str]) -> None:
+    """Refuse tensors that are the same as others: what is done to one of them would have to be done to all.
+
+    Raises:
+        ValueError: One of them is tied.
+    """
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)

@@ -1,0 +1,69 @@
+"""What is trained with rounding becomes what is stored as integers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import torch
+from torch import Tensor, nn
+
+from lit_compress.models.transforms import forget, rewrite, transforms_of
+from lit_compress.pruning.folding import fold
+from lit_compress.quantization.fake_weights import FAKE_WEIGHTS, FakeWeight, before_rounding, fake_weights_of
+from lit_compress.quantization.grid import Grid
+from lit_compress.quantization.inputs import input_quantizers_of
+from lit_compress.quantization.packed import apply_packed_weights, packed_of
+from lit_compress.quantization.stage import FROZEN
+
+
+def to_integers(model: nn.Module) -> None:
+    """Store the matrices that training rounds as integers, and fix the ranges of activations.
+
+    Masks and gates must have been folded before. What the model computes stays the same, bit by bit.
+
+    Args:
+        model: Changed in place.
+
+    Raises:
+        ValueError: Rounding has not begun: the fit was not finished.
+    """
+    found = dict(fake_weights_of(model))
+    unfinished = [name for name, fake in found.items() if not fake.rounds]
+    unfinished += [name for name, quantizer in input_quantizers_of(model) if not quantizer.rounds]
+    if unfinished:
+        raise ValueError(
+            f"Expected a model that was trained with rounding but {unfinished[0]} is not rounded yet; let the fit go "
+            "on beyond quantize_at, or take the checkpoint at its end."
+        )
+    stores: dict[str, tuple[Tensor, Grid]] = {}
+    for name, fake in found.items():
+        weight = before_rounding(model, name).clone()
+        stores[name] = weight, fake.grid(weight)
+    schemes = {name: asdict(fake.scheme) for name, fake in found.items()}
+    fold(model, FakeWeight)
+    forget(model, FAKE_WEIGHTS)
+    if schemes:
+        apply_packed_weights(model, schemes)
+    with torch.no_grad():
+        for name, packed in packed_of(model):
+            if name in stores:
+                packed.fill(*stores[name])
+    for _, quantizer in input_quantizers_of(model):
+        quantizer.set_stage(FROZEN)
+
+
+def to_floats(model: nn.Module) -> None:
+    """Make the matrices that are stored as integers parameters again, with the values that they have.
+
+    Args:
+        model: Changed in place.
+    """
+    for name, packed in list(packed_of(model)):
+        path, _, tensor = name.rpartition(".")
+        module = model.get_submodule(path)
+        values = packed.values
+        del module._buffers[tensor]
+        delattr(module, f"packed_{tensor}")
+        module.register_parameter(tensor, nn.Parameter(values))
+    if any(name == "packed_weights" for name, _ in transforms_of(model)):
+        rewrite(model, "packed_weights", None)
