@@ -32,7 +32,7 @@ from lit_compress.benchmark.runtimes.base import Batch, Builder
 from lit_compress.export.formats import builder as find_builder
 from lit_compress.export.parity import ParityError
 from lit_compress.files import describe_file
-from lit_compress.models.manifest import read_manifest
+from lit_compress.models.manifest import is_rounded, read_manifest
 
 _FACTS = "facts.json"
 _ERROR = "error.json"
@@ -270,6 +270,11 @@ def _drop_old(root: Path) -> None:
 def _work(name: str, folder: Path, target: Path) -> None:
     """Build the artefact and write what belongs to it; runs in the clean process."""
     way, samples = find_builder(name), _take_samples(target)
+    if is_rounded(folder) and not way.rounded and type(way).build is not Builder.build:
+        raise ValueError(
+            f"Expected a model that rounds nothing for {name} but {folder} was trained with rounding, which {name} "
+            "does not compute with; use onnx-int8."
+        )
     facts = way.facts(folder)
     facts["parity_error"] = way.build(folder, target, samples)
     files = {path.name: describe_file(path) for path in sorted(target.iterdir())}

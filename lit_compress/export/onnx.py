@@ -66,7 +66,7 @@ def export_onnx(model: PreTrainedModel, path: str | Path) -> float:
 
     def make(folder: Path) -> onnx.ModelProto:
         try:
-            return _trace(model, folder / "traced.onnx")
+            return trace(model, folder / "traced.onnx")
         except (RuntimeError, TypeError, torch.onnx.errors.OnnxExporterError) as error:
             raise ValueError(
                 f"Expected a model that ONNX can express but got {type(model).__name__}, which stops with "
@@ -170,7 +170,13 @@ class _Logits(nn.Module):
         return self.model(**dict(zip(self.names, inputs, strict=True))).logits
 
 
-def _trace(model: PreTrainedModel, path: Path) -> onnx.ModelProto:
+def trace(model: PreTrainedModel, path: Path) -> onnx.ModelProto:
+    """Return the float32 graph of a text classifier.
+
+    Args:
+        model: The model, on the CPU, in float32 and eval mode.
+        path: A place for a file that is as large as the graph.
+    """
     import onnx
 
     # A model without segments ignores token_type_ids, and the exporter drops an input that nothing reads.

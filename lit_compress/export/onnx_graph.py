@@ -39,6 +39,7 @@ class GraphEditor:
                 self.readers.setdefault(name, []).append(node)
         self._new: list[onnx.NodeProto] = []
         self._added: dict[str, onnx.TensorProto] = {}
+        self._outputs: set[str] = set()
 
     def matrix(self, name: str) -> npt.NDArray[np.float32] | None:
         """Return a constant float32 matrix with rows and columns; ``None`` where the name is something else."""
@@ -62,6 +63,19 @@ class GraphEditor:
             self._added[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
         return name
 
+    def bias_of(self, output: str) -> tuple[str, str]:
+        """Return the constant vector that is added to an output and to nothing else, and the name of the sum."""
+        after = self.readers.get(output, [])
+        if len(after) == 1 and after[0].op_type == "Add":
+            for name in after[0].input:
+                if name in self.constants and len(self.constants[name].dims) == 1:
+                    return name, after[0].output[0]
+        return "", ""
+
+    def has_node(self, output: str) -> bool:
+        """Whether a node with a first output of this name was added."""
+        return output in self._outputs
+
     def has(self, name: str) -> bool:
         """Whether a constant was added under a name."""
         return name in self._added
@@ -73,6 +87,7 @@ class GraphEditor:
         name = f"{outputs[0]}/{op}"
         node = helper.make_node(op, list(inputs), list(outputs), name, domain=domain, **attributes)
         self._new.append(node)
+        self._outputs.add(outputs[0])
         return outputs[0]
 
     def keep(self, node: onnx.NodeProto) -> None:

@@ -201,21 +201,11 @@ def _multiply(editor: GraphEditor, node: onnx.NodeProto, activation: _Activation
         product = editor.add("MatMulIntegerToFloat", inputs, f"{output}_even", domain=MICROSOFT)
         editor.add("Mul", [product, activation.sizes], output)
         return
-    bias, after = _bias(editor, output)
+    bias, after = editor.bias_of(output)
     if bias:
         inputs, output = [*inputs, "", bias], after
         folded.add(after)
     editor.add("MatMulIntegerToFloat", inputs, output, domain=MICROSOFT)
-
-
-def _bias(editor: GraphEditor, output: str) -> tuple[str, str]:
-    """Return the constant vector that is added to an output and nothing else, and the name of the sum."""
-    after = editor.readers.get(output, [])
-    if len(after) == 1 and after[0].op_type == "Add":
-        for name in after[0].input:
-            if name in editor.constants and len(editor.constants[name].dims) == 1:
-                return name, after[0].output[0]
-    return "", ""
 
 
 def _look_up(editor: GraphEditor, node: onnx.NodeProto) -> None:

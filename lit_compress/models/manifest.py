@@ -11,7 +11,7 @@ import transformers
 from transformers import PreTrainedModel
 
 import lit_compress
-from lit_compress.models.transforms import SHAPES, TRANSFORMS, transforms_of
+from lit_compress.models.transforms import ROUNDED, SHAPES, TRANSFORMS, transforms_of
 
 MANIFEST = "lit_compress.json"
 SCHEMA = 1
@@ -123,3 +123,9 @@ def model_class(manifest: Mapping[str, Any], folder: str) -> type[PreTrainedMode
             "wrote the folder."
         )
     return found
+
+
+def is_rounded(folder: str | Path) -> bool:
+    """Whether a model folder holds weights as integers, or activations that are rounded."""
+    manifest = read_manifest(str(folder)) or {}
+    return any(name in ROUNDED for name, _ in manifest.get("transforms", []))

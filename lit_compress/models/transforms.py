@@ -28,6 +28,8 @@ TRANSFORMS: dict[str, str] = {
 }
 #: Those that a finished model may have: they shape ordinary weights, and model folders record them.
 SHAPES = ("shape", "low_rank", "sizes", "input_quantizers", "packed_weights")
+#: Those of finished models that round.
+ROUNDED = ("input_quantizers", "packed_weights")
 _ATTRIBUTE = "_lit_compress_transforms"
 
 

@@ -123,3 +123,13 @@ def input_quantizers_of(model: nn.Module) -> Iterator[tuple[str, InputQuantizer]
         found = input_quantizer_on(module)
         if found is not None:
             yield name, found
+
+
+def remove_input_quantizers(model: nn.Module) -> None:
+    """Let every module read what comes, in place; what was recorded of it stays."""
+    for name, _ in list(input_quantizers_of(model)):
+        module = model.get_submodule(name)
+        delattr(module, _NAME)
+        hooks = module._forward_pre_hooks
+        for key in [key for key, hook in hooks.items() if hook is _round_input]:
+            del hooks[key]

@@ -41,6 +41,8 @@ class Builder(ABC):
     bound_to: ClassVar[tuple[str, ...]] = ()
     #: Whether :meth:`build` needs real texts, to see which values activations take.
     calibrated: ClassVar[bool] = False
+    #: Whether it computes with the integers of models that were trained with rounding; else it refuses them.
+    rounded: ClassVar[bool] = False
     #: Largest parity error that passes, see :func:`~lit_compress.export.parity.check_parity`.
     tolerance: ClassVar[float] = 1e-3
 

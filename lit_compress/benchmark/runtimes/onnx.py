@@ -76,15 +76,25 @@ class OnnxFp32(Runtime):
 
 
 class OnnxInt8(OnnxFp32):
-    """ONNX Runtime with int8 weights; activations are quantized while it runs."""
+    """ONNX Runtime with int8 weights; activations are quantized while it runs.
+
+    A model that was trained with rounding keeps its own integers and ranges.
+    """
 
     name: ClassVar[str] = "onnx-int8"
+    rounded: ClassVar[bool] = True
     tolerance: ClassVar[float] = 0.5
 
     def build(self, folder: Path, target: Path, samples: Sequence[Batch] = ()) -> float:
         """Export and quantize the model; see :meth:`Builder.build`."""
         from lit_compress.export.onnx import quantize_onnx
+        from lit_compress.models.manifest import is_rounded
 
+        if is_rounded(folder):
+            from lit_compress.export.onnx_trained import export_trained
+            from lit_compress.models.checkpoint import load
+
+            return export_trained(load(folder), target / _FILE)
         model, full = _export(folder, target)
         error = quantize_onnx(full, target / _FILE, model)
         _remove(full)

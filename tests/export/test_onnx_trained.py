@@ -1,0 +1,135 @@
+"""Models that were trained with rounding, in ONNX Runtime: the same integers, the same logits."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from lit_compress.benchmark.workload import token_batch
+from lit_compress.callbacks.student import deployable
+from lit_compress.models.checkpoint import load, save_folder
+from lit_compress.quantization import Scheme
+from tests.quantization.test_fake_model import SETTINGS, trained
+from tests.tiny import TEXT_FAMILIES, tiny_bert, tiny_model
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from lit_compress.benchmark import artefacts  # noqa: E402
+from lit_compress.benchmark.runtimes import runtime  # noqa: E402
+from lit_compress.benchmark.runtimes.onnx import OnnxSession  # noqa: E402
+from lit_compress.export.onnx_trained import export_trained  # noqa: E402
+from lit_compress.quantization.grids import take_apart  # noqa: E402
+
+KINDS = {
+    "int8": {},
+    "int8 per tensor": {"weights": Scheme(8, True, "tensor"), "embeddings": Scheme(8, True, "tensor")},
+    "int8 weights": {"ranges": "none"},
+    "learned int4": SETTINGS["learned int4"],
+    "uint4": SETTINGS["uint4"],
+    "int6 activations": {"activations": Scheme(6, False, "tensor")},
+    "dynamic": {"ranges": "dynamic"},
+    "percentile": {"ranges": "percentile"},
+}
+
+
+def rows(model, seed=9):
+    return token_batch((17, 2, 9, 30), model.config.vocab_size, model.config.pad_token_id, seed)
+
+
+def run(path, model):
+    session = OnnxSession(path, threads=1)
+    return torch.from_numpy(session.run(session.inputs(rows(model))))
+
+
+def wanted(model):
+    with torch.no_grad():
+        return model(**{name: torch.from_numpy(value) for name, value in rows(model).items()}).logits
+
+
+@pytest.mark.parametrize("family", TEXT_FAMILIES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_file_computes_what_was_trained(kind, family, tmp_path):
+    model = deployable(trained(tiny_model(family, layers=2), KINDS[kind]))
+    before = wanted(model)
+    error = export_trained(model, tmp_path / "model.onnx")
+    assert error < 0.02
+    # The same but for the order of sums: rounding itself moves the logits by hundredths.
+    torch.testing.assert_close(run(tmp_path / "model.onnx", model), before, rtol=0, atol=1e-5)
+    assert torch.equal(wanted(model), before)
+    plain, _, _ = take_apart(model)
+    moved = float((wanted(plain) - before).abs().max())
+    assert moved == 0 if kind == "int8 weights" else moved > 1e-3
+
+
+def test_products_are_of_integers_and_weights_those_that_are_stored(tmp_path):
+    model = deployable(trained(tiny_bert(layers=2), {}))
+    export_trained(model, tmp_path / "model.onnx")
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    kinds = [node.op_type for node in graph.node]
+    # Six of every block, the pooler and the head.
+    assert kinds.count("MatMulIntegerToFloat") == 14 and "MatMul" not in kinds and "Gemm" not in kinds
+    # Queries, keys and values round their input once.
+    assert kinds.count("QuantizeLinear") == 2 * 4 + 2
+    constants = {entry.name: onnx.numpy_helper.to_array(entry) for entry in graph.initializer}
+    _, matrices, _ = take_apart(model)
+    for name, stored in matrices.items():
+        found = constants[f"{name}_integers"]
+        assert found.dtype == np.int8
+        integers = stored.integers.numpy()
+        assert np.array_equal(found if "embeddings" in name else found.T, integers)
+    assert not any(
+        value.dtype == np.float32 and value.ndim == 2 and value.size > 200 for value in constants.values()
+    )
+
+
+def test_a_matrix_that_stays_in_float_is_left_as_it_is(tmp_path):
+    model = deployable(trained(tiny_bert(layers=1), {"exclude": ["classifier", "pooler", "position"]}))
+    export_trained(model, tmp_path / "model.onnx")
+    kinds = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
+    assert kinds.count("MatMulIntegerToFloat") == 6 and kinds.count("Gemm") == 2
+
+
+def test_the_runtime_takes_the_integers_of_a_folder(tmp_path):
+    model = deployable(trained(tiny_bert(layers=1), {"weights": Scheme(4)}))
+    folder = save_folder(tmp_path / "model", model, None, {})
+    (tmp_path / "int8").mkdir()
+    runtime("onnx-int8").build(folder, tmp_path / "int8")
+    got = run(tmp_path / "int8" / "model.onnx", model)
+    torch.testing.assert_close(got, wanted(load(folder)), rtol=0, atol=1e-5)
+    for other in ("onnx-fp32", "torchscript-fp32", "gguf-f16"):
+        with pytest.raises(
+            ValueError, match=f"Expected a model that rounds nothing for {other}.*use onnx-int8"
+        ):
+            artefacts._work(other, folder, tmp_path / "int8")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"weights": Scheme(4, True, "group", 8)}, "int4 per group of 8; train with weights"),
+        ({"activations": Scheme(8, True, "tensor")}, "Expected activations with a zero point"),
+        (
+            {"ranges": "dynamic", "activations": Scheme(6, False, "tensor")},
+            "Expected 8 bits for activations with dynamic",
+        ),
+    ],
+)
+def test_refuses_what_onnx_runtime_cannot_compute(settings, message, tmp_path):
+    model = deployable(trained(tiny_bert(layers=1), settings))
+    with pytest.raises(ValueError, match=message):
+        export_trained(model, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refuses_a_matrix_that_the_graph_does_not_hold(tmp_path, monkeypatch):
+    from lit_compress.export import onnx_trained
+
+    model = deployable(trained(tiny_bert(layers=1), {}))
+    other = copy.deepcopy(tiny_bert(layers=1, seed=5)).eval()
+    monkeypatch.setattr(
+        onnx_trained, "trace", lambda plain, path, trace=onnx_trained.trace: trace(other, path)
+    )
+    with pytest.raises(ValueError, match="Expected to find the matrix bert.embeddings"):
+        export_trained(model, tmp_path / "model.onnx")
