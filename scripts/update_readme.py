@@ -41,6 +41,7 @@ PLACES: dict[str, tuple[str, Callable[[str], str]]] = {
     "quickstart-table": ("docs/results_quickstart.md", str.strip),
     "sst2-table": ("docs/results_sst2_sentences.md", str.strip),
     "sst2-full-table": ("docs/results_sst2.md", str.strip),
+    "pruning-table": ("docs/results_pruning.md", str.strip),
     "bench-benchmark": (BENCHMARK, trust),
 }
 

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
-from transformers.pytorch_utils import Conv1D
 
 from lit_compress.callbacks.transform import TransformCallback, own_group
 from lit_compress.pruning.masks import refuse_tied
+from lit_compress.quantization.choice import choose
 from lit_compress.quantization.fake_weights import apply_fake_weights, before_rounding, fake_weights_of
 from lit_compress.quantization.inputs import DYNAMIC, OBSERVERS, apply_input_quantizers, input_quantizers_of
 from lit_compress.quantization.scheme import Scheme
@@ -90,7 +90,7 @@ class QAT(TransformCallback):
 
     def apply(self, model: nn.Module) -> None:
         """Round matrices, embeddings and inputs; see ``TransformCallback.apply``."""
-        projections, embeddings = self._chosen(model)
+        projections, embeddings = choose(model, self.include, self.exclude)
         matrices = [f"{name}.weight" for name in projections]
         tables = [f"{name}.weight" for name in embeddings]
         refuse_tied(model, [*matrices, *tables])
@@ -99,29 +99,6 @@ class QAT(TransformCallback):
             apply_fake_weights(model, tables, asdict(self.embeddings), False, "embeddings")
         if self.ranges != _NONE:
             apply_input_quantizers(model, projections, asdict(self.activations), self.ranges)
-
-    def _chosen(self, model: nn.Module) -> tuple[list[str], list[str]]:
-        modules = dict(model.named_modules())
-        projections = [name for name, module in modules.items() if isinstance(module, (nn.Linear, Conv1D))]
-        embeddings = [name for name, module in modules.items() if isinstance(module, nn.Embedding)]
-        everything = [*projections, *embeddings]
-        for part in [*(self.include or []), *self.exclude]:
-            if not any(part in name for name in everything):
-                raise ValueError(
-                    f"Expected include and exclude to match projections or embeddings but {part!r} is in no name; "
-                    f"there are {', '.join(everything[:6])}, …."
-                )
-
-        def wanted(name: str) -> bool:
-            asked = self.include is None or any(part in name for part in self.include)
-            return asked and not any(part in name for part in self.exclude)
-
-        found = [name for name in projections if wanted(name)], [name for name in embeddings if wanted(name)]
-        if not found[0]:
-            raise ValueError(
-                "Expected projections to round but include and exclude leave none; leave them out."
-            )
-        return found
 
     # -- training ------------------------------------------------------------------------------------
 

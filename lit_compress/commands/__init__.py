@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from lit_compress.commands.auto import add_auto
 from lit_compress.commands.benchmark import add_benchmark
 from lit_compress.commands.export import add_export
+from lit_compress.commands.quantize import add_quantize
 from lit_compress.commands.recipes import add_recipes
 from lit_compress.commands.report import add_report
 from lit_compress.commands.shrink import add_shrink
@@ -17,7 +18,7 @@ from lit_compress.commands.shrink import add_shrink
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lit-compress")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for add in (add_report, add_benchmark, add_shrink, add_export, add_auto, add_recipes):
+    for add in (add_report, add_benchmark, add_shrink, add_quantize, add_export, add_auto, add_recipes):
         add(verbs)
     return parser
 

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 
-# A rounding that falls on the other side, because sums are added in another order, moves a logit by a thousandth.
-_TOLERANCE = 0.02
+# Sums that are added in another order let a rounding fall on the other side, and every later layer more of them. On
+# random tokens the same rounded MiniLM differs by up to 9 % between float32 and float64, and by as much from its file;
+# on real texts, which the export compares too, by 1.4 % and 1.2 %.
+_TOLERANCE = 0.15
 
 
 class _Product(NamedTuple):

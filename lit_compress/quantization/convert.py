@@ -11,9 +11,8 @@ from lit_compress.models.transforms import forget, rewrite, transforms_of
 from lit_compress.pruning.folding import fold
 from lit_compress.quantization.fake_weights import FAKE_WEIGHTS, FakeWeight, before_rounding, fake_weights_of
 from lit_compress.quantization.grid import Grid
-from lit_compress.quantization.inputs import input_quantizers_of
+from lit_compress.quantization.inputs import fix_ranges, input_quantizers_of
 from lit_compress.quantization.packed import apply_packed_weights, packed_of
-from lit_compress.quantization.stage import FROZEN
 
 
 def to_integers(model: nn.Module) -> None:
@@ -48,8 +47,7 @@ def to_integers(model: nn.Module) -> None:
         for name, packed in packed_of(model):
             if name in stores:
                 packed.fill(*stores[name])
-    for _, quantizer in input_quantizers_of(model):
-        quantizer.set_stage(FROZEN)
+    fix_ranges(model)
 
 
 def to_floats(model: nn.Module) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lit_compress.models.transforms import record
+from lit_compress.models.transforms import record, rewrite, transforms_of
 from lit_compress.quantization.grid import Grid, grid_of
 from lit_compress.quantization.observers import MeanSquaredError, MinMax, MovingAverage, Observer, Percentile
 from lit_compress.quantization.scheme import Scheme
-from lit_compress.quantization.stage import Staged
+from lit_compress.quantization.stage import FROZEN, Staged
 from lit_compress.quantization.straight_through import fake_quantize
 
 #: Name of the transform.
@@ -123,6 +123,23 @@ def input_quantizers_of(model: nn.Module) -> Iterator[tuple[str, InputQuantizer]
         found = input_quantizer_on(module)
         if found is not None:
             yield name, found
+
+
+def fix_ranges(model: nn.Module) -> None:
+    """End observing, in place: every quantizer keeps its range, and nothing else of what it saw."""
+    for _, quantizer in input_quantizers_of(model):
+        if quantizer.observer is not None:
+            fixed = MinMax().to(quantizer.observer.low.device)
+            for end, value in zip(
+                (fixed.low, fixed.high), quantizer.observer.range(quantizer.scheme), strict=True
+            ):
+                end.copy_(value)
+            quantizer.observer = fixed
+        quantizer.eval()
+        quantizer.set_stage(FROZEN)
+    for name, arguments in transforms_of(model):
+        if name == INPUT_QUANTIZERS and arguments["ranges"] != DYNAMIC:
+            rewrite(model, name, {**arguments, "ranges": "min_max"})
 
 
 def remove_input_quantizers(model: nn.Module) -> None:

