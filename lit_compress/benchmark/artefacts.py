@@ -273,7 +273,7 @@ def _work(name: str, folder: Path, target: Path) -> None:
     if is_rounded(folder) and not way.rounded and type(way).build is not Builder.build:
         raise ValueError(
             f"Expected a model that rounds nothing for {name} but {folder} was trained with rounding, which {name} "
-            "does not compute with; use onnx-int8."
+            "does not compute with; use onnx-int8 or openvino-int8."
         )
     facts = way.facts(folder)
     facts["parity_error"] = way.build(folder, target, samples)

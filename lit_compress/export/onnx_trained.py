@@ -7,42 +7,25 @@ they are found in it by what they hold, and their products are replaced by ``Mat
 from __future__ import annotations
 
 import copy
-import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from transformers import PreTrainedModel
 
 from lit_compress.benchmark.runtimes.onnx import check_onnx
 from lit_compress.export.onnx import trace, write_checked
 from lit_compress.export.onnx_graph import MICROSOFT, GraphEditor
-from lit_compress.quantization.grids import StoredInput, StoredMatrix, take_apart
+from lit_compress.export.trained import Floats, Product, by_content, digest, per_output, refuse_missing
+from lit_compress.quantization.grids import StoredInput, take_apart
 
 if TYPE_CHECKING:
     import onnx
-
-Floats = npt.NDArray[np.float32]
 
 # Sums that are added in another order let a rounding fall on the other side, and every later layer more of them. On
 # random tokens the same rounded MiniLM differs by up to 9 % between float32 and float64, and by as much from its file;
 # on real texts, which the export compares too, by 1.4 % and 1.2 %.
 _TOLERANCE = 0.15
-
-
-class _Product(NamedTuple):
-    """A matrix of the model with what its product reads.
-
-    Args:
-        name: Name of the matrix.
-        stored: Its integers.
-        source: How its input is rounded; ``None`` where it is not.
-    """
-
-    name: str
-    stored: StoredMatrix
-    source: StoredInput | None
 
 
 def export_trained(model: PreTrainedModel, path: str | Path) -> float:
@@ -64,7 +47,7 @@ def export_trained(model: PreTrainedModel, path: str | Path) -> float:
     check_onnx()
     model = copy.deepcopy(model).cpu().float().eval()
     plain, matrices, inputs = take_apart(model)
-    products, tables = _by_content(plain, matrices, inputs)
+    products, tables = by_content(plain, matrices, inputs, "ONNX Runtime")
 
     def make(folder: Path) -> onnx.ModelProto:
         graph = trace(plain, folder / "traced.onnx")
@@ -74,43 +57,7 @@ def export_trained(model: PreTrainedModel, path: str | Path) -> float:
     return write_checked(make, Path(path), model, _TOLERANCE, "the ONNX file of the rounded model")
 
 
-def _by_content(
-    plain: PreTrainedModel, matrices: dict[str, StoredMatrix], inputs: dict[str, StoredInput]
-) -> tuple[dict[str, _Product], dict[str, _Product]]:
-    """Return the matrices of products, and the tables of embeddings, by what they hold."""
-    products: dict[str, _Product] = {}
-    tables: dict[str, _Product] = {}
-    for name, stored in matrices.items():
-        module = name.rpartition(".")[0]
-        source = inputs.get(module)
-        _check(name, stored, source)
-        values = plain.get_parameter(name).detach()
-        outputs_first = values if stored.output_axis == 0 else values.t()
-        found = _Product(name, stored, source)
-        kind = tables if hasattr(plain.get_submodule(module), "num_embeddings") else products
-        kind[_digest(outputs_first.numpy())] = found
-    return products, tables
-
-
-def _check(name: str, stored: StoredMatrix, source: StoredInput | None) -> None:
-    if stored.scheme.per == "group":
-        raise ValueError(
-            "Expected one scale per output channel, or per tensor, for integer products of ONNX Runtime but "
-            f"{name} has {stored.scheme}; train with weights: {{per: channel}}."
-        )
-    if source is not None and source.scheme.symmetric:
-        raise ValueError(
-            f"Expected activations with a zero point for ONNX Runtime but the input of {name} has {source.scheme}; "
-            "train with activations: {symmetric: false, per: tensor}."
-        )
-
-
-def _digest(matrix: Floats) -> str:
-    contiguous = np.ascontiguousarray(matrix, dtype=np.float32)
-    return f"{contiguous.shape} {hashlib.sha256(contiguous.tobytes()).hexdigest()}"
-
-
-def _round_graph(model: onnx.ModelProto, products: dict[str, _Product], tables: dict[str, _Product]) -> None:
+def _round_graph(model: onnx.ModelProto, products: dict[str, Product], tables: dict[str, Product]) -> None:
     # Shapes of the float32 graph are no longer true of all of its values.
     del model.graph.value_info[:]
     editor = GraphEditor(model)
@@ -119,9 +66,7 @@ def _round_graph(model: onnx.ModelProto, products: dict[str, _Product], tables: 
     for node in editor.old:
         matrix = _matrix_of(editor, node)
         found = (
-            None
-            if matrix is None
-            else (tables if node.op_type == "Gather" else products).get(_digest(matrix))
+            None if matrix is None else (tables if node.op_type == "Gather" else products).get(digest(matrix))
         )
         if found is not None:
             missing.discard(found.name)
@@ -131,11 +76,7 @@ def _round_graph(model: onnx.ModelProto, products: dict[str, _Product], tables: 
                 _multiply(editor, node, found, folded)
         elif node.output[0] not in folded:
             editor.keep(node)
-    if missing:
-        raise ValueError(
-            f"Expected to find the matrix {min(missing)} in the graph of the model but it is not there as it is; this "
-            "architecture cannot be exported with its integers."
-        )
+    refuse_missing(missing)
     editor.finish()
     if MICROSOFT not in {entry.domain for entry in model.opset_import}:
         model.opset_import.add(domain=MICROSOFT, version=1)
@@ -158,7 +99,7 @@ def _matrix_of(editor: GraphEditor, node: onnx.NodeProto) -> Floats | None:
     return None
 
 
-def _multiply(editor: GraphEditor, node: onnx.NodeProto, found: _Product, folded: set[str]) -> None:
+def _multiply(editor: GraphEditor, node: onnx.NodeProto, found: Product, folded: set[str]) -> None:
     weights, scale, points = _constants(editor, found)
     output = node.output[0]
     if node.op_type == "Gemm":
@@ -198,7 +139,7 @@ def _values(editor: GraphEditor, weights: str, scale: str, points: str) -> str:
     return editor.add("Mul", [value, scale], place)
 
 
-def _constants(editor: GraphEditor, found: _Product) -> tuple[str, str, str]:
+def _constants(editor: GraphEditor, found: Product) -> tuple[str, str, str]:
     """Add the integers, inputs first, with scales and zero points per output; return their names."""
     stored = found.stored
     integers = stored.integers if stored.output_axis == 0 else stored.integers.t()
@@ -207,14 +148,10 @@ def _constants(editor: GraphEditor, found: _Product) -> tuple[str, str, str]:
     names = f"{found.name}_integers", f"{found.name}_scale", f"{found.name}_zero_point"
     if not editor.has(names[0]):
         editor.constant(names[0], integers.numpy().T.astype(kind))
-        editor.constant(names[1], _per_output(stored.grid.scale.numpy(), outputs).astype(np.float32))
+        editor.constant(names[1], per_output(stored.grid.scale.numpy(), outputs).astype(np.float32))
         if not stored.scheme.symmetric:
-            editor.constant(names[2], _per_output(stored.grid.zero_point.numpy(), outputs).astype(np.uint8))
+            editor.constant(names[2], per_output(stored.grid.zero_point.numpy(), outputs).astype(np.uint8))
     return names[0], names[1], "" if stored.scheme.symmetric else names[2]
-
-
-def _per_output(rows: Floats, outputs: int) -> Floats:
-    return np.broadcast_to(rows[:, 0], (outputs,)) if len(rows) == 1 else rows[:, 0]
 
 
 def _rounded(editor: GraphEditor, source: str, how: StoredInput) -> tuple[str, str, str]:
@@ -246,7 +183,7 @@ def _rounded(editor: GraphEditor, source: str, how: StoredInput) -> tuple[str, s
     return names
 
 
-def _look_up(editor: GraphEditor, node: onnx.NodeProto, found: _Product) -> None:
+def _look_up(editor: GraphEditor, node: onnx.NodeProto, found: Product) -> None:
     from onnx import TensorProto
 
     stored = found.stored

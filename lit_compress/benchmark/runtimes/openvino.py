@@ -99,10 +99,11 @@ class OpenVinoInt8(OpenVinoFp32):
 
     Nothing is computed in bfloat16, so that the file runs alike on every processor. There is no runtime with int8
     weights only: on MiniLM it agreed with the original as often as this one, and was no faster than bfloat16 in
-    batches.
+    batches. A model that was trained with rounding keeps its own integers and ranges.
     """
 
     name: ClassVar[str] = "openvino-int8"
+    rounded: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
     calibrated: ClassVar[bool] = True
     tolerance: ClassVar[float] = 0.5
@@ -115,5 +116,10 @@ class OpenVinoInt8(OpenVinoFp32):
         """Export and quantize the model; see :meth:`Builder.build`."""
         from lit_compress.export.openvino_int8 import quantize_openvino
         from lit_compress.models.checkpoint import load
+        from lit_compress.models.manifest import is_rounded
 
+        if is_rounded(folder):
+            from lit_compress.export.openvino_trained import export_trained_openvino
+
+            return export_trained_openvino(load(folder), target / _FILE)
         return quantize_openvino(load(folder), target / _FILE, samples, self.tolerance)

@@ -40,6 +40,8 @@ class OpenVinoModel:
             # Several processes must not be bound to the same first core, and all threads asked for are given.
             "ENABLE_CPU_PINNING": False,
             "ENABLE_HYPER_THREADING": True,
+            # Else activations that meet int8 weights are rounded without a word.
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
         }
         model = openvino.Core().compile_model(path, "CPU", settings)
         if model.get_property("INFERENCE_PRECISION_HINT").get_type_name() != wanted:

@@ -1,0 +1,121 @@
+"""OpenVINO files of models that were trained with rounding: the same integers, the same ranges."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from lit_compress.benchmark.runtimes.openvino import check_openvino
+from lit_compress.export.openvino import convert, save_checked
+from lit_compress.export.trained import Floats, Product, by_content, digest, per_output, refuse_missing
+from lit_compress.quantization.grids import StoredInput, take_apart
+
+# See onnx_trained: how far the same rounded model is from itself in another precision.
+_TOLERANCE = 0.15
+
+
+def export_trained_openvino(model: PreTrainedModel, path: str | Path) -> float:
+    """Write a text classifier that was trained with rounding as an OpenVINO file that computes with its integers.
+
+    Matrices and tables are int8 constants with their scales, and what products read passes a ``FakeQuantize`` of the
+    trained range, which OpenVINO fuses with the product to one of integers.
+
+    Args:
+        model: What :func:`lit_compress.load` gives: 8 or fewer bits for weights, per tensor or output channel, and
+            activations with a zero point and fixed ranges.
+        path: The ``.xml`` file, with the weights in a ``.bin`` beside it; they are there only after they have passed
+            the parity check against the rounded model.
+
+    Returns:
+        The error that :func:`~lit_compress.export.parity.check_parity` found.
+
+    Raises:
+        ImportError: ``openvino`` is missing.
+        ValueError: OpenVINO has no integer product for a scheme, or a matrix is not found in the graph.
+        OSError: The file could not be written.
+    """
+    check_openvino()
+    model = copy.deepcopy(model).cpu().float().eval()
+    plain, matrices, inputs = take_apart(model)
+    products, tables = by_content(plain, matrices, inputs, "OpenVINO")
+    dynamic = [name for name, source in inputs.items() if source.grid is None]
+    if dynamic:
+        raise ValueError(
+            f"Expected activations with fixed ranges for OpenVINO but the input of {dynamic[0]} has dynamic ones; "
+            "train with ranges: moving_average, or export to onnx."
+        )
+    converted = convert(plain)
+    _round_graph(converted, products, tables)
+    return save_checked(converted, Path(path), "int8", model, _TOLERANCE)
+
+
+def _round_graph(graph: Any, products: dict[str, Product], tables: dict[str, Product]) -> None:
+    missing = {found.name for found in (*products.values(), *tables.values())}
+    rounded: dict[tuple[Any, ...], Any] = {}
+    for node in graph.get_ordered_ops():
+        kind = node.get_type_name()
+        place = {"MatMul": 1, "Gather": 0}.get(kind)
+        matrix = None if place is None else _constant(node.input_value(place).get_node())
+        if place is None or matrix is None:
+            continue
+        turned = kind == "MatMul" and not node.get_attributes()["transpose_b"]
+        found = (products if kind == "MatMul" else tables).get(digest(matrix.T if turned else matrix))
+        if found is None:
+            continue
+        missing.discard(found.name)
+        node.input(place).replace_source_output(_values(found, turned))
+        if found.source is not None:
+            node.input(0).replace_source_output(_rounded(node.input_value(0), found.source, rounded))
+    refuse_missing(missing)
+    graph.validate_nodes_and_infer_types()
+
+
+def _constant(node: Any) -> Floats | None:
+    """Return a constant float32 matrix, ``None`` where the node is something else."""
+    if node.get_type_name() != "Constant" or len(node.get_output_shape(0)) != 2:
+        return None
+    data = node.get_data()
+    return data if data.dtype == np.float32 else None
+
+
+def _values(found: Product, turned: bool) -> Any:
+    """Return integers, minus their zero points, times their scales, as OpenVINO stores compressed weights."""
+    from lit_compress.export.infer.openvino import openvino
+
+    ops, stored = openvino.opset13, found.stored
+    integers = (stored.integers if stored.output_axis == 0 else stored.integers.t()).numpy()
+    kind = np.int8 if stored.scheme.symmetric else np.uint8
+    outputs = len(integers)
+
+    def shaped(rows: Floats) -> Floats:
+        column = per_output(rows, outputs)[:, None]
+        return np.ascontiguousarray(column.T if turned else column, dtype=np.float32)
+
+    table = np.ascontiguousarray(integers.T if turned else integers).astype(kind)
+    value = ops.convert(ops.constant(table, name=f"{found.name}_integers"), "f32")
+    if not stored.scheme.symmetric:
+        points = ops.constant(shaped(stored.grid.zero_point.numpy()).astype(np.uint8))
+        value = ops.subtract(value, ops.convert(points, "f32"))
+    return ops.multiply(value, ops.constant(shaped(stored.grid.scale.numpy()))).output(0)
+
+
+def _rounded(source: Any, how: StoredInput, done: dict[tuple[Any, ...], Any]) -> Any:
+    """Round an activation, once for all that round it alike."""
+    from lit_compress.export.infer.openvino import openvino
+
+    assert how.grid is not None  # asked before
+    scale, zero = float(how.grid.scale[0, 0]), float(how.grid.zero_point[0, 0])
+    key = source.get_node().get_friendly_name(), source.get_index(), scale, zero, how.scheme.bits
+    if key not in done:
+        ops = openvino.opset13
+        low, high = (
+            ops.constant(np.array((end - zero) * scale, np.float32))
+            for end in (how.scheme.lowest, how.scheme.highest)
+        )
+        levels = how.scheme.highest - how.scheme.lowest + 1
+        done[key] = ops.fake_quantize(source, low, high, low, high, levels).output(0)
+    return done[key]
