@@ -116,7 +116,9 @@ class QAT(TransformCallback):
                 fake.begin(before_rounding(model, name))
             fake.set_stage(stage)
         for _, quantizer in input_quantizers_of(model):
-            quantizer.set_stage(stage)
+            # A fit of one step observes, rounds and ends in it.
+            unseen = stage == FROZEN and quantizer.observer is not None and not quantizer.observer.has_seen
+            quantizer.set_stage(ROUND if unseen else stage)
         if stage == FROZEN:
             for module in model.modules():
                 if isinstance(module, _BatchNorm):

@@ -34,6 +34,12 @@ def to_integers(model: nn.Module) -> None:
             f"Expected a model that was trained with rounding but {unfinished[0]} is not rounded yet; let the fit go "
             "on beyond quantize_at, or take the checkpoint at its end."
         )
+    for name, quantizer in input_quantizers_of(model):
+        if quantizer.observer is not None and not quantizer.observer.has_seen:
+            raise ValueError(
+                f"Expected {name} to have read something in training, which its range is taken from, but it never ran; "
+                "leave it out with exclude."
+            )
     stores: dict[str, tuple[Tensor, Grid]] = {}
     for name, fake in found.items():
         weight = before_rounding(model, name).clone()

@@ -18,6 +18,7 @@ from lit_compress.quantization import Scheme
 from lit_compress.quantization.fake_weights import fake_weights_of
 from lit_compress.quantization.inputs import input_quantizers_of
 from lit_compress.quantization.packed import packed_of
+from lit_compress.quantization.stage import FROZEN
 from lit_compress.schedules import Progress
 from tests.callbacks.conftest import data_module
 from tests.callbacks.foreign import Foreign, fit
@@ -57,6 +58,7 @@ def test_stages_of_a_fit():
     callback.apply(model)
     (_, fake), *_ = fake_weights_of(model)
     (_, quantizer), *_ = input_quantizers_of(model)
+    quantizer.observer.observe(torch.ones(3))
     found = []
     for step in range(10):
         progress = Progress(step, 10, 0.0)
@@ -148,7 +150,33 @@ def test_a_fit_that_was_stopped_before_rounding_is_refused(data, make_trainer):
         trainer.fit(module(tiny_bert(labels=2)), data)
 
 
-def test_the_shortest_fit_ends_with_fixed_ranges(data, make_trainer, tmp_path):
-    trainer = make_trainer(QAT(quantize_at=0.9, freeze_at=0.95), ModelFolder(), max_epochs=-1, max_steps=2)
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_shortest_fit_ends_with_fixed_ranges(steps, data, make_trainer, tmp_path):
+    trainer = make_trainer(
+        QAT(quantize_at=0.9, freeze_at=0.95), ModelFolder(), max_epochs=-1, max_steps=steps
+    )
     trainer.fit(module(tiny_bert(labels=2)), data)
     assert list(packed_of(lit_compress.load(tmp_path / "run" / "model")))
+
+
+def test_a_fit_in_bfloat16_observes_and_rounds_in_float32(tmp_path):
+    fitted = fit([QAT(quantize_at=0.2, freeze_at=0.8)], tmp_path, precision="bf16-mixed")
+    full = fit([QAT(quantize_at=0.2, freeze_at=0.8)], tmp_path)
+    for (name, half), (_, exact) in zip(
+        input_quantizers_of(fitted.net), input_quantizers_of(full.net), strict=True
+    ):
+        assert half.observer.low.dtype == torch.float32
+        assert float(half.observer.high) == pytest.approx(float(exact.observer.high), rel=0.1, abs=0.05), name
+    assert list(packed_of(deployable(fitted.net)))
+
+
+def test_a_projection_that_never_ran_is_named():
+    model = tiny_bert(layers=1)
+    model.spare = torch.nn.Linear(4, 4)
+    QAT().apply(model)
+    for _, step in [*fake_weights_of(model), *input_quantizers_of(model)]:
+        step.set_stage(FROZEN)
+        if hasattr(step, "observer") and step is not model.spare.input_quantizer:
+            step.observer.observe(torch.ones(2))
+    with pytest.raises(ValueError, match="Expected spare to have read something in training"):
+        deployable(model)
