@@ -15,7 +15,7 @@ from lit_compress.benchmark.workload import token_batch
 
 # Token lengths of the texts of each batch: single texts up to the longest that usual encoders read, equal lengths, and
 # padding of every extent.
-_BATCHES = ((17,), (3,), (40, 40), (64, 9, 31), (128, 1, 100, 50, 77, 12, 3, 64), (1,), (512,))
+_BATCHES = ((17,), (3,), (1,), (512,), (40, 40), (64, 9, 31), (128, 1, 100, 50, 77, 12, 3, 64))
 
 
 class ParityError(ValueError):

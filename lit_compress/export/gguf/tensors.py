@@ -26,7 +26,8 @@ PRECISIONS = {
     "f16": Precision("F16", 1, 0.03),
     "bf16": Precision("BF16", 32, 0.1),
     "q8_0": Precision("Q8_0", 7, 0.1),
-    "q4_0": Precision("Q4_0", 2, 0.6),
+    # MiniLM and its students have 0.2; a tiny random model, whose few weights share a scale, three times that.
+    "q4_0": Precision("Q4_0", 2, 0.7),
 }
 # Small, and read by rows or added: llama.cpp wants them in full.
 _FULL = ("position_embd.weight", "token_types.weight", "rope_freqs.weight")
