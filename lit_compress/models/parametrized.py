@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypeVar
 
 from torch import nn
 from torch.nn.utils import parametrize
+
+Step = TypeVar("Step", bound=nn.Module)
 
 
 def register(module: nn.Module, tensor: str, step: nn.Module) -> None:
@@ -21,3 +24,20 @@ def register(module: nn.Module, tensor: str, step: nn.Module) -> None:
     steps = sorted(chain, key=lambda one: getattr(one, "comes_last", False))
     for index, one in enumerate(steps):
         chain[index] = one
+
+
+def step_on(module: Any, tensor: str, kind: type[Step]) -> Step | None:
+    """Return the parametrization of a type on a tensor, ``None`` where it has none."""
+    if not parametrize.is_parametrized(module, tensor):
+        return None
+    return next((step for step in module.parametrizations[tensor] if isinstance(step, kind)), None)
+
+
+def steps_of(model: nn.Module, kind: type[Step]) -> Iterator[tuple[str, Step]]:
+    """Yield the name of every tensor with a parametrization of a type, and the parametrization."""
+    for path, module in model.named_modules():
+        if parametrize.is_parametrized(module):
+            for tensor in list(module.parametrizations):
+                found = step_on(module, str(tensor), kind)
+                if found is not None:
+                    yield (f"{path}.{tensor}" if path else str(tensor)), found

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lit_compress.models.anatomy.family import projection_axes
-from lit_compress.models.parametrized import register
+from lit_compress.models.parametrized import register, step_on, steps_of
 from lit_compress.models.transforms import record
 
 #: Name of the transform.
@@ -195,13 +195,7 @@ def refuse_tied(model: nn.Module, tensors: Sequence[str]) -> None:
 
 def mask_on(module: nn.Module, tensor: str) -> Masked | None:
     """Return the mask of a tensor, ``None`` where it has none."""
-    return _step_on(module, tensor, Masked)
-
-
-def _step_on(module: Any, tensor: str, kind: type[Any]) -> Any:
-    if not parametrize.is_parametrized(module, tensor):
-        return None
-    return next((step for step in module.parametrizations[tensor] if isinstance(step, kind)), None)
+    return step_on(module, tensor, Masked)
 
 
 def kept_entries(model: nn.Module) -> dict[str, Tensor]:
@@ -210,7 +204,7 @@ def kept_entries(model: nn.Module) -> dict[str, Tensor]:
     for name, mask in masks_of(model):
         found[name] = mask.expanded()
         path = name.rpartition(".")[0]
-        bias = _step_on(model.get_submodule(path), "bias", MaskedBias)
+        bias = step_on(model.get_submodule(path), "bias", MaskedBias)
         if bias is not None:
             found[f"{path}.bias"] = bias.expanded()
     return found
@@ -218,12 +212,7 @@ def kept_entries(model: nn.Module) -> dict[str, Tensor]:
 
 def masks_of(model: nn.Module) -> Iterator[tuple[str, Masked]]:
     """Yield the name of every masked matrix with its mask."""
-    for path, module in model.named_modules():
-        if parametrize.is_parametrized(module):
-            for tensor in list(module.parametrizations):
-                found = mask_on(module, str(tensor))
-                if found is not None:
-                    yield (f"{path}.{tensor}" if path else str(tensor)), found
+    return steps_of(model, Masked)
 
 
 def original(module: nn.Module, tensor: str) -> Tensor:

@@ -7,12 +7,12 @@ from dataclasses import asdict
 import torch
 from torch import Tensor, nn
 
-from lit_compress.models.transforms import forget, rewrite, transforms_of
+from lit_compress.models.transforms import forget
 from lit_compress.pruning.folding import fold
 from lit_compress.quantization.fake_weights import FAKE_WEIGHTS, FakeWeight, before_rounding, fake_weights_of
 from lit_compress.quantization.grid import Grid
 from lit_compress.quantization.inputs import fix_ranges, input_quantizers_of
-from lit_compress.quantization.packed import apply_packed_weights, packed_of
+from lit_compress.quantization.packed import PACKED_WEIGHTS, apply_packed_weights, packed_of
 
 
 def to_integers(model: nn.Module) -> None:
@@ -69,5 +69,4 @@ def to_floats(model: nn.Module) -> None:
         del module._buffers[tensor]
         delattr(module, f"packed_{tensor}")
         module.register_parameter(tensor, nn.Parameter(values))
-    if any(name == "packed_weights" for name, _ in transforms_of(model)):
-        rewrite(model, "packed_weights", None)
+    forget(model, PACKED_WEIGHTS)

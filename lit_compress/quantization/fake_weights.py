@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from lit_compress.models.anatomy.family import projection_axes
-from lit_compress.models.parametrized import register
+from lit_compress.models.parametrized import register, step_on, steps_of
 from lit_compress.models.transforms import record
 from lit_compress.quantization.grid import Grid, from_rows, grid_of, range_of, rows_of, storable
 from lit_compress.quantization.scheme import Scheme
@@ -117,7 +116,7 @@ def apply_fake_weights(
 
 
 def _register(module: nn.Module, tensor: str, scheme: Scheme, learned: bool) -> None:
-    if fake_weight_on(module, tensor) is not None:
+    if step_on(module, tensor, FakeWeight) is not None:
         raise ValueError(
             "Expected a matrix that is not rounded yet but it is; give each matrix to one callback with include and "
             "exclude."
@@ -132,21 +131,9 @@ def output_axis(module: nn.Module) -> int:
     return 0 if isinstance(module, nn.Embedding) else projection_axes(module)[1]
 
 
-def fake_weight_on(module: Any, tensor: str) -> FakeWeight | None:
-    """Return what rounds a tensor, ``None`` where nothing does."""
-    if not parametrize.is_parametrized(module, tensor):
-        return None
-    return next((step for step in module.parametrizations[tensor] if isinstance(step, FakeWeight)), None)
-
-
 def fake_weights_of(model: nn.Module) -> Iterator[tuple[str, FakeWeight]]:
     """Yield the name of every tensor that is rounded, with what rounds it."""
-    for path, module in model.named_modules():
-        if parametrize.is_parametrized(module):
-            for tensor in list(module.parametrizations):
-                found = fake_weight_on(module, str(tensor))
-                if found is not None:
-                    yield (f"{path}.{tensor}" if path else str(tensor)), found
+    return steps_of(model, FakeWeight)
 
 
 @torch.no_grad()
