@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -54,12 +54,13 @@ class Texts:
         """Return the split with the fingerprint of its tokens, which is the same wherever the data lie."""
         return f"{self.split} {self.datamodule.fingerprint(self.split)[:12]}"
 
-    def samples(self, side: str, count: int = 128) -> list[Batch]:
+    def samples(self, side: str, count: int = 128, seed: int | None = None) -> list[Batch]:
         """Return typical training texts, one batch each, for runtimes that are calibrated.
 
         Args:
             side: ``"teacher"`` takes the teacher's own tokens where the data has them.
             count: How many, from short to long.
+            seed: Draws them at random instead.
 
         Raises:
             ValueError: There is no training split.
@@ -69,7 +70,13 @@ class Texts:
             raise ValueError(
                 "Expected a train split to calibrate a runtime with but the data has none; name its train file."
             )
-        rows = data.rows("train").select(typical_rows(data.lengths("train"), count))
+        lengths = data.lengths("train")
+        chosen: Sequence[int] = (
+            typical_rows(lengths, count)
+            if seed is None
+            else np.random.default_rng(seed).permutation(len(lengths))[:count].tolist()
+        )
+        rows = data.rows("train").select(chosen)
         prefix = "teacher_" if side == "teacher" and "teacher_input_ids" in rows.column_names else ""
         names = [name for name in _INPUTS if prefix + name in rows.column_names]
         samples = [{name: np.asarray([row[prefix + name]], dtype=np.int64) for name in names} for row in rows]

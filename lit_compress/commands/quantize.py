@@ -71,6 +71,12 @@ def add_quantize(verbs: Any) -> None:
     verb.add_argument(
         "--texts", type=int, metavar="N", help="training texts to calibrate with (default: 128)"
     )
+    verb.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="draw these texts at random (default: spread over all lengths)",
+    )
     for name, what in (("include", "to round (default: all)"), ("exclude", "to leave as they are")):
         verb.add_argument(
             f"--{name}", nargs="+", metavar="PART", help=f"parts of the names of modules {what}"

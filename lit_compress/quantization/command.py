@@ -9,55 +9,34 @@ from typing import Any
 
 import torch
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_compress.benchmark.candidates import texts_of_models
 from lit_compress.benchmark.folders import local_folder, weight_bytes
 from lit_compress.benchmark.quality import Texts
 from lit_compress.models.card import model_card
-from lit_compress.models.checkpoint import check_place, save_folder
+from lit_compress.models.checkpoint import check_place, load, save_folder
+from lit_compress.models.transforms import transforms_of
 from lit_compress.pruning.source import open_source
-from lit_compress.quantization.inputs import DYNAMIC
-from lit_compress.quantization.post_training import quantize_model
-from lit_compress.quantization.scheme import Scheme
+from lit_compress.quantization.methods import method_for
+from lit_compress.quantization.samples import Samples
 
-#: Types that all weights can be cast to instead.
-CASTS = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_ACTIVATIONS = ("none", "static", DYNAMIC)
 # Texts on which the result is compared with the original.
 _COMPARED = 256
 
 
 def quantize_folder(
-    folder: str,
-    out: str,
-    method: str = "nearest",
-    bits: int = 8,
-    group_size: int | None = None,
-    embedding_bits: int = 8,
-    activations: str = "none",
-    ranges: str = "mse",
-    data: str | None = None,
-    texts: int = 128,
-    include: list[str] | None = None,
-    exclude: list[str] | None = None,
+    folder: str, out: str, method: str = "nearest", data: str | None = None, **options: Any
 ) -> Path:
     """Write the folder of a model with fewer bits.
 
     Args:
         folder: Model folder, hub name or ``package:NAME``.
         out: The new model folder.
-        method: ``nearest`` or ``gptq``; or ``bf16`` or ``fp16``, which cast all weights and round nothing.
-        bits: Bits per weight of the projections.
-        group_size: Consecutive inputs that share a scale; all inputs of an output where ``None``.
-        embedding_bits: Bits per weight of the embeddings; 0 leaves them as they are.
-        activations: ``none``; ``static``, 8 bits with ranges that texts show; ``dynamic``, with that of each batch.
-        ranges: How static ranges are found: ``mse``, ``percentile``, ``min_max`` or ``moving_average``.
+        method: Name in :data:`~lit_compress.quantization.methods.METHODS`.
         data: YAML file with a ``data`` section; the ``config.yaml`` of the folder's run where ``None``.
-        texts: Training texts to calibrate with.
-        include: Parts of the names of projections and embeddings to round; all where ``None``.
-        exclude: Parts of the names of those to leave as they are.
+        **options: Options of the method, see :mod:`lit_compress.quantization.methods`.
 
     Returns:
         The new folder.
@@ -65,12 +44,7 @@ def quantize_folder(
     Raises:
         ValueError: A setting or the data cannot be used, or they do not fit the model.
     """
-    if activations not in _ACTIVATIONS:
-        raise ValueError(
-            f"Expected activations to be one of {', '.join(_ACTIVATIONS)} but got {activations!r}."
-        )
-    if texts < 1:
-        raise ValueError(f"Expected at least one text to calibrate with but got {texts}.")
+    change = method_for(method, options)
     check_place(Path(out).absolute())
     place = local_folder(folder)
     found = open_source(str(place))
@@ -79,55 +53,19 @@ def quantize_folder(
         tell("reading the data", None)
         known = texts_of_models([place], data, "validation")
         before = _logits(model, known)
-        settings: dict[str, Any]
-        if method in CASTS:
-            nn.Module.to(model, dtype=CASTS[method])
-            settings = {"method": method}
-        else:
-            weights = Scheme(bits, True, "channel" if group_size is None else "group", group_size)
-            tables = Scheme(embedding_bits) if embedding_bits else None
-            rounded = None if activations == "none" else Scheme(8, False, "tensor")
-            settings = {
-                "method": method,
-                "weights": str(weights),
-                "embeddings": None if tables is None else str(tables),
-                "activations": activations,
-            }
-            needs = method == "gptq" or activations == "static"
-            settings |= {"texts": texts, "ranges": ranges} if needs else {}
-            quantize_model(
-                model,
-                weights,
-                tables,
-                rounded,
-                DYNAMIC if activations == DYNAMIC else ranges,
-                method,
-                _samples(known, texts) if needs else (),
-                include,
-                exclude or [],
-                tell=tell,
-            )
+        settings = {"method": method, **change(model, Samples(known), tell, **options)}
+        facts = {key: value for key, value in found.facts.items() if key != "metrics"}
+        facts = {**facts, "quantization": settings, "quantized_from": str(folder)}
+        card = model_card({**facts, "ragged": bool(transforms_of(model))})
+        path = save_folder(out, model, found.tokenizer, facts, card)
         tell("comparing with the original", None)
-        after = _logits(model, known)
-    facts = {key: value for key, value in found.facts.items() if key != "metrics"}
-    facts = {**facts, "quantization": settings, "quantized_from": str(folder)}
-    path = save_folder(
-        out, model, found.tokenizer, facts, model_card({**facts, "ragged": method not in CASTS})
-    )
+        # What is compared is what was written.
+        after = _logits(load(path), known)
     size, full = weight_bytes(path), weight_bytes(place)
     print(f"Model folder: {path}: {size / 1e6:,.1f} MB, {size / full:.3f} of {folder}")
     if before is not None and after is not None:
         print(_compared(before, after, known))
     return path
-
-
-def _samples(known: Texts | None, count: int) -> list[dict[str, Tensor]]:
-    if known is None:
-        raise ValueError(
-            "Expected texts to calibrate with but nothing names data; give a YAML file with a data section with --data."
-        )
-    batches = known.samples("student", count)
-    return [{name: torch.from_numpy(value) for name, value in batch.items()} for batch in batches]
 
 
 @torch.inference_mode()

@@ -82,6 +82,26 @@ def test_with_texts(method, folder, data, tmp_path, capsys):
     assert (out / "lit_compress.safetensors").stat().st_size < weights + 60_000
 
 
+def test_a_seed_draws_other_texts(folder, data, tmp_path):
+    grids = []
+    for number, seed in enumerate(((), ("--seed", 1), ("--seed", 2), ("--seed", 2))):
+        out = tmp_path / str(number)
+        assert run(folder, "--out", out, "--activations", "static", "--data", data, "--texts", 3, *seed) == 0
+        model = lit_compress.load(out)
+        grids.append([float(each.grid().scale) for _, each in input_quantizers_of(model)])
+    assert grids[0] != grids[1] != grids[2] == grids[3]
+
+
+def test_float16_refuses_what_it_cannot_hold(folder, tmp_path, capsys):
+    model = lit_compress.load(folder)
+    model.classifier.weight.data[0, 0] = 1e5
+    large = save_folder(tmp_path / "large", model, None, {"method": "x"})
+    assert run(large, "--out", tmp_path / "half", "--method", "fp16") == 1
+    text = " ".join(capsys.readouterr().err.split())
+    assert "weights up to 65,504 for float16 but classifier.weight has larger ones" in text
+    assert not (tmp_path / "half").exists()
+
+
 def test_a_cast_is_an_ordinary_folder(folder, tmp_path):
     assert run(folder, "--out", tmp_path / "half", "--method", "bf16") == 0
     model = lit_compress.load(tmp_path / "half")
@@ -92,13 +112,15 @@ def test_a_cast_is_an_ordinary_folder(folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--method", "awq"), "Expected a method among nearest, gptq but got 'awq'"),
+        (("--method", "awq"), "Expected a method among nearest, gptq, bf16, fp16 but got 'awq'"),
         (("--method", "gptq"), "nothing names data; give a YAML file with a data section with --data"),
         (("--activations", "static"), "nothing names data"),
         (
             ("--activations", "fixed"),
             "Expected activations to be one of none, static, dynamic but got 'fixed'",
         ),
+        (("--method", "bf16", "--bits", "4"), "options that the method bf16 takes (none) but got --bits"),
+        (("--texts", "0", "--activations", "static"), "at least one text to calibrate with but got 0"),
         (("--bits", "9"), "Expected bits from 2 to 8 but got 9"),
         (("--group-size", "7"), "divides the 64 inputs of every output but got 7"),
         (("--exclude", "nothing"), "'nothing' is in no name"),

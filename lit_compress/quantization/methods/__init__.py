@@ -1,0 +1,46 @@
+"""What ``lit-compress quantize --method NAME`` can do: a function for each name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+#: Where each method is. It is called with the model, the texts to calibrate with, something to tell how far it is,
+#: and those options of the command line that were given; it changes the model in place and returns facts for the
+#: manifest. Its keyword-only arguments are the options that it takes.
+METHODS: dict[str, str] = {
+    "nearest": "lit_compress.quantization.methods.linear:nearest",
+    "gptq": "lit_compress.quantization.methods.linear:gptq",
+    "bf16": "lit_compress.quantization.methods.casts:bf16",
+    "fp16": "lit_compress.quantization.methods.casts:fp16",
+}
+Method = Callable[..., dict[str, Any]]
+
+
+def method_for(name: str, options: Mapping[str, Any]) -> Method:
+    """Return a method, after its options were checked.
+
+    Args:
+        name: Name in ``METHODS``.
+        options: The options that were given.
+
+    Raises:
+        ValueError: There is no such method, or it does not take an option.
+    """
+    if name not in METHODS:
+        raise ValueError(f"Expected a method among {', '.join(METHODS)} but got {name!r}.")
+    module, _, function = METHODS[name].partition(":")
+    method: Method = getattr(importlib.import_module(module), function)
+    taken = [
+        key for key, value in inspect.signature(method).parameters.items() if value.kind is value.KEYWORD_ONLY
+    ]
+    unknown = [key for key in options if key not in taken]
+    if unknown:
+        words = [f"--{key.replace('_', '-')}" for key in taken]
+        raise ValueError(
+            f"Expected options that the method {name} takes ({', '.join(words) or 'none'}) but got "
+            f"--{unknown[0].replace('_', '-')}; leave it out, or choose another --method."
+        )
+    return method

@@ -1,0 +1,87 @@
+"""Linear grids: the nearest value, or GPTQ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from lit_compress.quantization.inputs import DYNAMIC
+from lit_compress.quantization.post_training import quantize_model
+from lit_compress.quantization.samples import Samples
+from lit_compress.quantization.scheme import Scheme
+
+_ACTIVATIONS = ("none", "static", DYNAMIC)
+
+
+def linear(
+    method: str,
+    model: PreTrainedModel,
+    samples: Samples,
+    tell: Callable[[str, float], None],
+    *,
+    bits: int = 8,
+    group_size: int | None = None,
+    embedding_bits: int = 8,
+    activations: str = "none",
+    ranges: str = "mse",
+    texts: int = 128,
+    seed: int | None = None,
+    include: list[str] | None = None,
+    exclude: list[str] | None = None,
+) -> dict[str, Any]:
+    """Round every weight to a value of its grid.
+
+    Args:
+        method: ``nearest`` value, or ``gptq`` (arXiv:2210.17323), which keeps the outputs of every layer near.
+        model: Changed in place.
+        samples: Read for ``gptq`` and for static activations.
+        tell: Told what is done, and which share of it.
+        bits: Bits per weight of the projections.
+        group_size: Consecutive inputs that share a scale; all inputs of an output where ``None``.
+        embedding_bits: Bits per weight of the embeddings; 0 leaves them as they are.
+        activations: ``none``; ``static``, 8 bits with ranges that texts show; ``dynamic``, with that of each batch.
+        ranges: How static ranges are found: ``mse``, ``percentile``, ``min_max`` or ``moving_average``.
+        texts: Training texts to calibrate with.
+        seed: Draws these at random.
+        include: Parts of the names of projections and embeddings to round; all where ``None``.
+        exclude: Parts of the names of those to leave as they are.
+
+    Returns:
+        What was done, for the manifest.
+
+    Raises:
+        ValueError: A setting or the texts cannot be used, or do not fit the model.
+    """
+    if activations not in _ACTIVATIONS:
+        raise ValueError(
+            f"Expected activations to be one of {', '.join(_ACTIVATIONS)} but got {activations!r}."
+        )
+    weights = Scheme(bits, True, "channel" if group_size is None else "group", group_size)
+    tables = Scheme(embedding_bits) if embedding_bits else None
+    rounded = None if activations == "none" else Scheme(8, False, "tensor")
+    needs = method == "gptq" or activations == "static"
+    quantize_model(
+        model,
+        weights,
+        tables,
+        rounded,
+        DYNAMIC if activations == DYNAMIC else ranges,
+        method,
+        samples.batches(texts, seed) if needs else (),
+        include,
+        exclude or [],
+        tell=tell,
+    )
+    facts = {
+        "weights": str(weights),
+        "embeddings": None if tables is None else str(tables),
+        "activations": activations,
+    }
+    return {**facts, "texts": texts, "seed": seed, "ranges": ranges} if needs else facts
+
+
+nearest = partial(linear, "nearest")
+gptq = partial(linear, "gptq")
