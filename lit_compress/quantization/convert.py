@@ -66,7 +66,7 @@ def to_floats(model: nn.Module) -> None:
         path, _, tensor = name.rpartition(".")
         module = model.get_submodule(path)
         values = packed.values
-        del module._buffers[tensor]
+        delattr(module, tensor)  # and with it that no file holds it, which exporters would believe
         delattr(module, f"packed_{tensor}")
         module.register_parameter(tensor, nn.Parameter(values))
     forget(model, PACKED_WEIGHTS)
