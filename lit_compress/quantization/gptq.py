@@ -64,7 +64,7 @@ def gptq(
 
 def _per_weight(rows: Tensor, outputs: int, inputs: int) -> Tensor:
     """Return a number per row as one per weight, ``(outputs, inputs)``."""
-    if len(rows) == 1:
-        return rows.expand(outputs, inputs)
+    if len(rows) <= outputs:  # one for the tensor, per group of outputs, or per output
+        return rows.repeat_interleave(outputs // len(rows), 0).expand(outputs, inputs)
     groups = len(rows) // outputs
     return rows.view(outputs, groups).repeat_interleave(inputs // groups, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -35,21 +36,25 @@ def rows_of(values: Tensor, scheme: Scheme, output_axis: int = 0) -> Tensor:
             ``Conv1D`` of GPT-2.
 
     Returns:
-        ``(rows, columns)``: one row for a tensor, one per output, or the groups of the first output, of the second, ….
+        ``(rows, columns)``: one row for a tensor, one per group of outputs or per output, or the groups of the first
+        output, of the second, ….
 
     Raises:
-        ValueError: Groups do not divide the inputs.
+        ValueError: Groups do not divide the inputs, or the outputs.
     """
     if scheme.per == "tensor":
         return values.reshape(1, -1)
     outputs = values.transpose(0, output_axis).reshape(values.shape[output_axis], -1)
     if scheme.group_size is None:
         return outputs
-    if outputs.shape[1] % scheme.group_size:
+    axis, what = (0, "outputs") if scheme.per == "rows" else (1, "inputs of every output")
+    if outputs.shape[axis] % scheme.group_size:
         raise ValueError(
-            f"Expected a group_size that divides the {outputs.shape[1]} inputs of every output but got "
-            f"{scheme.group_size}; take a divisor, or leave the matrix out with exclude."
+            f"Expected a group_size that divides the {outputs.shape[axis]} {what} but got {scheme.group_size}; take "
+            "a divisor, or leave the matrix out with exclude."
         )
+    if scheme.per == "rows":
+        return outputs.reshape(len(outputs) // scheme.group_size, -1)
     return outputs.reshape(-1, scheme.group_size)
 
 
@@ -82,6 +87,25 @@ def grid_of(low: Tensor, high: Tensor, scheme: Scheme) -> Grid:
         return Grid(scale, torch.zeros_like(scale))
     scale = storable((high - low) / (scheme.highest - scheme.lowest), scheme)
     return Grid(scale, (scheme.lowest - low / scale).round())
+
+
+def per_channel(grid: Grid, scheme: Scheme) -> tuple[Grid, Scheme]:
+    """Return a grid and a scheme without groups of outputs: each output has the numbers of its group.
+
+    Args:
+        grid: Of rows, see :func:`rows_of`.
+        scheme: What shares a scale.
+
+    Returns:
+        The same values, ``per: channel``, where the scheme is ``per: rows``; else what was given.
+    """
+    if scheme.per != "rows":
+        return grid, scheme
+    size = scheme.group_size or 1
+    return (
+        Grid(*(part.repeat_interleave(size, 0) for part in grid)),
+        replace(scheme, per="channel", group_size=None),
+    )
 
 
 def storable(scale: Tensor, scheme: Scheme) -> Tensor:

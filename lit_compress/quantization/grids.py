@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from lit_compress.models.transforms import forget
 from lit_compress.quantization.convert import to_floats
-from lit_compress.quantization.grid import Grid
+from lit_compress.quantization.grid import Grid, per_channel
 from lit_compress.quantization.inputs import INPUT_QUANTIZERS, input_quantizers_of, remove_input_quantizers
 from lit_compress.quantization.packed import packed_of
 from lit_compress.quantization.scheme import Scheme
@@ -56,8 +56,11 @@ def take_apart(
         A copy with ordinary weights that rounds nothing; the matrices by name; the rounded inputs by the name of
         the module that reads them.
     """
+    # Runtimes know no groups of outputs; a scale for each output says the same.
     matrices = {
-        name: StoredMatrix(packed.whole_numbers(), packed.grid(), packed.scheme, packed.output_axis)
+        name: StoredMatrix(
+            packed.whole_numbers(), *per_channel(packed.grid(), packed.scheme), packed.output_axis
+        )
         for name, packed in packed_of(model)
     }
     inputs = {

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 
 #: Which numbers share a scale.
-SHARED = ("tensor", "channel", "group")
+SHARED = ("tensor", "rows", "channel", "group")
+_GROUPED = ("rows", "group")
 _BITS = range(2, 9)
 
 
@@ -21,9 +22,11 @@ class Scheme:
         bits: Bits per number, 2 to 8.
         symmetric: Whether the integers lie around zero, ``-(2**(bits-1) - 1)`` to ``2**(bits-1) - 1``, with
             ``zero_point`` 0; else they are ``0`` to ``2**bits - 1``. With two bits a symmetric weight is -1, 0 or 1.
-        per: What shares a scale: the whole ``tensor``, what makes up one output ``channel`` (the row of an embedding),
-            or ``group`` consecutive inputs of one output.
-        group_size: Inputs per group, for ``per: group`` and for nothing else.
+        per: What shares a scale: the whole ``tensor``; ``group_size`` consecutive outputs, ``rows`` of the matrix
+            (Q-BERT, arXiv:1909.05840; where ``group_size`` divides the width of a head no group has rows of two
+            heads); what makes up one output ``channel`` (the row of an embedding); or ``group_size`` consecutive
+            inputs of one output, a ``group``.
+        group_size: Outputs that share a scale for ``per: rows``, inputs for ``per: group``; for nothing else.
 
     Raises:
         ValueError: A value is out of range, or they do not fit together.
@@ -39,10 +42,10 @@ class Scheme:
             raise ValueError(f"Expected bits from {_BITS[0]} to {_BITS[-1]} but got {self.bits}.")
         if self.per not in SHARED:
             raise ValueError(f"Expected per to be one of {', '.join(SHARED)} but got {self.per!r}.")
-        if (self.per == "group") != (self.group_size is not None):
+        if (self.per in _GROUPED) != (self.group_size is not None):
             raise ValueError(
-                "Expected group_size (inputs that share a scale) with per: group and with nothing else but got "
-                f"per={self.per!r}, group_size={self.group_size}."
+                "Expected group_size (inputs that share a scale with per: group, outputs with per: rows) with one of "
+                f"these and with nothing else but got per={self.per!r}, group_size={self.group_size}."
             )
         if self.group_size is not None and self.group_size < 1:
             raise ValueError(f"Expected group_size >= 1 but got {self.group_size}.")
@@ -64,5 +67,7 @@ class Scheme:
 
     def __str__(self) -> str:
         kind = "" if self.symmetric else "u"
-        shared = f"group of {self.group_size}" if self.per == "group" else self.per
+        shared = {"group": f"group of {self.group_size}", "rows": f"{self.group_size} rows"}.get(
+            self.per, self.per
+        )
         return f"{kind}int{self.bits} per {shared}"

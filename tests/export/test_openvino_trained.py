@@ -20,6 +20,11 @@ from lit_compress.export.parity import ParityError  # noqa: E402
 
 KINDS = {
     "int8": {},
+    "uint3 rows": {
+        "weights": Scheme(3, False, "rows", 4),
+        "embeddings": Scheme(4, False, "rows", 2),
+        "exclude": ["classifier"],
+    },
     "int8 per tensor": {"weights": Scheme(8, True, "tensor"), "embeddings": Scheme(8, True, "tensor")},
     "int8 weights": {"ranges": "none"},
     "learned int4": {"weights": Scheme(4), "learned_steps": True},

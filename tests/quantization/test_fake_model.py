@@ -26,6 +26,7 @@ SETTINGS = {
     "int8": {},
     "int8 weights": {"ranges": "none"},
     "int4 groups": {"weights": Scheme(4, True, "group", 8)},
+    "uint3 rows": {"weights": Scheme(3, False, "rows", 4), "exclude": ["classifier"]},
     "learned int4": {"weights": Scheme(4, True, "channel"), "learned_steps": True},
     "learned int3 groups": {"weights": Scheme(3, True, "group", 8), "learned_steps": True},
     "uint4": {"weights": Scheme(4, False, "channel"), "embeddings": Scheme(4, False, "channel")},

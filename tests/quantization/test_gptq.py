@@ -16,6 +16,7 @@ SCHEMES = [
     Scheme(4, True, "group", 8),
     Scheme(2, False, "group", 4),
     Scheme(4, True, "tensor"),
+    Scheme(3, False, "rows", 2),
 ]
 
 
@@ -65,11 +66,10 @@ def test_the_update_is_the_published_one(scheme, ordered):
     groups = len(grid.scale) // 6 or 1
     order = hessian.diagonal().argsort(descending=True).tolist() if ordered else range(24)
     for column in order:
-        rows = (
-            torch.arange(6) * groups + column // (24 // groups)
-            if len(grid.scale) > 1
-            else torch.zeros(6, dtype=torch.long)
-        )
+        outputs = torch.arange(6)
+        rows = outputs * groups + column // (24 // groups)
+        if len(grid.scale) < 6:  # groups of outputs
+            rows = outputs // (6 // len(grid.scale))
         own = Grid(grid.scale[rows].double(), grid.zero_point[rows].double())
         wanted[:, column] = dequantize(quantize(work[:, column, None], own, scheme), own)[:, 0]
         step = (work[:, column] - wanted[:, column]) / inverse[column, column]

@@ -1,12 +1,21 @@
 """Linear quantization against its definition in exact fractions, and against torch's own operators."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 import torch
 
 from lit_compress.quantization import Scheme
-from lit_compress.quantization.grid import dequantize, from_rows, grid_of, quantize, range_of, rows_of
+from lit_compress.quantization.grid import (
+    dequantize,
+    from_rows,
+    grid_of,
+    per_channel,
+    quantize,
+    range_of,
+    rows_of,
+)
 
 SCHEMES = [Scheme(bits, symmetric, "channel") for bits in (2, 3, 4, 6, 8) for symmetric in (True, False)]
 
@@ -68,30 +77,60 @@ def test_torch_has_the_same_numbers():
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize(
     "scheme",
-    [Scheme(per="tensor"), Scheme(per="channel"), Scheme(per="group", group_size=4)],
+    [
+        Scheme(per="tensor"),
+        Scheme(per="channel"),
+        Scheme(per="group", group_size=4),
+        Scheme(per="rows", group_size=2),
+    ],
     ids=str,
 )
 def test_rows_hold_what_shares_a_scale_and_come_back(scheme, axis):
     matrix = torch.arange(96.0).view(8, 12)
     rows = rows_of(matrix, scheme, axis)
     outputs = matrix if axis == 0 else matrix.t()
-    first = {"tensor": matrix, "channel": outputs[0], "group": outputs[0, :4]}[scheme.per]
+    first = {"tensor": matrix, "channel": outputs[0], "group": outputs[0, :4], "rows": outputs[:2]}[
+        scheme.per
+    ]
     assert sorted(rows[0].tolist()) == sorted(first.flatten().tolist())
     assert torch.equal(from_rows(rows, matrix, scheme, axis), matrix)
 
 
 def test_error_falls_with_the_number_of_groups():
-    # 4 bits, weights of a normal distribution: relative error of 1, 12, 128 and 768 groups in arXiv:1909.05840.
+    # 4 bits, groups of outputs as in arXiv:1909.05840, of outputs that differ in size.
     matrix = torch.randn(768, 768, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     matrix *= torch.linspace(0.2, 2.0, 768, dtype=torch.float64)[:, None]
     errors = []
     for groups in (1, 12, 128, 768):
-        rows = matrix.view(groups, -1)
-        scheme = Scheme(4, False, "channel")
+        scheme = Scheme(4, False, "rows", 768 // groups)
+        rows = rows_of(matrix, scheme)
+        assert len(rows) == groups
         grid = grid_of(*range_of(rows, scheme), scheme)
         found = dequantize(quantize(rows, grid, scheme), grid)
         errors.append(float((found - rows).norm() / rows.norm()))
-    assert errors == sorted(errors, reverse=True) and errors[0] > 1.3 * errors[-1]
+    assert all(more < less for less, more in pairwise(errors)) and errors[0] > 1.3 * errors[-1]
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_groups_of_outputs_are_outputs_with_equal_scales(symmetric, axis):
+    matrix = values(8, 12)
+    matrix = matrix if axis == 0 else matrix.t().contiguous()
+    scheme = Scheme(3, symmetric, "rows", 4)
+    rows = rows_of(matrix, scheme, axis)
+    grid = grid_of(*range_of(rows, scheme), scheme)
+    wanted = from_rows(dequantize(quantize(rows, grid, scheme), grid), matrix, scheme, axis)
+    wide, single = per_channel(grid, scheme)
+    assert str(single) == f"{'' if symmetric else 'u'}int3 per channel" and wide.scale.shape == (8, 1)
+    rows = rows_of(matrix, single, axis)
+    found = from_rows(dequantize(quantize(rows, wide, single), wide), matrix, single, axis)
+    assert torch.equal(found, wanted) and not torch.equal(found, matrix)
+
+
+def test_no_group_of_outputs_has_two_heads():
+    heads = torch.arange(4).repeat_interleave(8)[:, None].expand(32, 5)
+    rows = rows_of(heads, Scheme(4, True, "rows", 4))
+    assert bool((rows == rows[:, :1]).all()) and rows.shape == (8, 20)
 
 
 @pytest.mark.parametrize(
@@ -99,9 +138,10 @@ def test_error_falls_with_the_number_of_groups():
     [
         ({"bits": 1}, "Expected bits from 2 to 8 but got 1"),
         ({"bits": 9}, "Expected bits from 2 to 8 but got 9"),
-        ({"per": "row"}, "Expected per to be one of tensor, channel, group but got 'row'"),
+        ({"per": "row"}, "Expected per to be one of tensor, rows, channel, group but got 'row'"),
         ({"per": "group"}, "per='group', group_size=None"),
         ({"group_size": 8}, "per='channel', group_size=8"),
+        ({"per": "rows"}, "outputs with per: rows.* got per='rows', group_size=None"),
         ({"per": "group", "group_size": 0}, "Expected group_size >= 1 but got 0"),
     ],
 )
@@ -113,3 +153,5 @@ def test_refuses_what_is_no_scheme(arguments, message):
 def test_refuses_groups_that_do_not_divide():
     with pytest.raises(ValueError, match="divides the 12 inputs of every output but got 5"):
         rows_of(torch.ones(8, 12), Scheme(per="group", group_size=5))
+    with pytest.raises(ValueError, match="divides the 8 outputs but got 5; take a divisor"):
+        rows_of(torch.ones(8, 12), Scheme(per="rows", group_size=5))
