@@ -32,6 +32,7 @@ from lit_compress.modules import AdamW, CompressionModule, Distillation, FineTun
 from lit_compress.modules.optim import parameter_groups
 from lit_compress.pruning import movement, scores
 from lit_compress.pruning.target import Target
+from lit_compress.quantization import Scheme
 from lit_compress.schedules import Cubic
 
 CLIP = 1.0
@@ -120,7 +121,7 @@ def fit(variant: Mapping[str, Any], gate: Gate, folder: str) -> None:
         logger=CSVLogger(folder, flush_logs_every_n_steps=variant["steps"]),
         # Every round writes its line of the log: more often than the default of once in 50 steps.
         log_every_n_steps=variant["steps"],
-        callbacks=[*pruning(variant), gate],
+        callbacks=[*own_callbacks(variant), gate],
         limit_val_batches=0,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -129,14 +130,17 @@ def fit(variant: Mapping[str, Any], gate: Gate, folder: str) -> None:
     trainer.fit(module(variant, folder), datamodule=data_module(variant))
 
 
-def pruning(variant: Mapping[str, Any]) -> list[pl.Callback]:
-    """Return the pruning callback of a variant that has one: a class of ``lit_compress.callbacks``, its arguments."""
-    if "pruning" not in variant:
+def own_callbacks(variant: Mapping[str, Any]) -> list[pl.Callback]:
+    """Return the callback of a variant that has one: a class of ``lit_compress.callbacks``, its arguments."""
+    if "callback" not in variant:
         return []
-    name, arguments = variant["pruning"]
+    name, arguments = variant["callback"]
     arguments = dict(arguments)
     if "target" in arguments:
         arguments["target"] = Target(**arguments["target"])
+    for part in ("weights", "embeddings"):
+        if part in arguments:
+            arguments[part] = Scheme(**arguments[part])
     if "score" in arguments:
         kind = getattr(movement, arguments["score"], None) or getattr(scores, arguments["score"])
         arguments["score"] = kind()

@@ -114,13 +114,26 @@ def test_every_variant_of_pruning_can_be_built(scripts):
 
     groups = scripts[1].groups()
     variants = [variant for group in groups.values() for variant in group.variants]
-    built = [worker.pruning(variant.settings) for variant in variants]
+    built = [worker.own_callbacks(variant.settings) for variant in variants]
     assert sum(map(len, built)) == len(variants) - len(groups)
     assert all(group.variants[0].settings == {} for group in groups.values())
     assert {variant.target for variant in variants if "FLOP" not in variant.name} == {None, 1.15}
 
 
+def test_every_variant_of_rounding_can_be_built():
+    import bench_qat
+    import bench_training_worker as worker
+
+    variants = [variant for group in bench_qat.groups().values() for variant in group.variants]
+    built = [callback for variant in variants for callback in worker.own_callbacks(variant.settings)]
+    assert len(built) == len(variants) - 2
+    assert {callback.ranges for callback in built} == {"moving_average", "dynamic", "mse", "none"}
+    assert all(callback.quantize_at == 0.0 for callback in built)
+
+
 def test_refuses_a_group_that_does_not_exist(scripts, capsys):
+    import bench_callbacks
+
     with pytest.raises(SystemExit):
-        scripts[1].arguments(["--groups", "speed"])
+        bench_callbacks.arguments(scripts[1].BENCH, ["--groups", "speed"])
     assert "Expected groups among gates, movement, scores but got speed" in capsys.readouterr().err
