@@ -32,6 +32,8 @@ from lit_compress.benchmark.runtimes.base import Batch, Builder
 from lit_compress.export.formats import builder as find_builder
 from lit_compress.export.parity import ParityError
 from lit_compress.files import describe_file
+from lit_compress.models.factory import load_config
+from lit_compress.models.loading import written_by
 from lit_compress.models.manifest import is_rounded, read_manifest
 
 _FACTS = "facts.json"
@@ -273,7 +275,13 @@ def _work(name: str, folder: Path, target: Path) -> None:
     if is_rounded(folder) and not way.rounded and type(way).build is not Builder.build:
         raise ValueError(
             f"Expected a model that rounds nothing for {name} but {folder} was trained with rounding, which {name} "
-            "does not compute with; use onnx-int8 or openvino-int8."
+            "does not compute with; use onnx-int8, openvino-int8 or litert-int8."
+        )
+    library = written_by(load_config(str(folder)))
+    if library is not None and type(way).build is not Builder.build:
+        raise ValueError(
+            f"Expected a model with float weights for {name} but those in {folder} are in the format of {library}, "
+            "which only PyTorch computes with; give the model that it was made from."
         )
     facts = way.facts(folder)
     facts["parity_error"] = way.build(folder, target, samples)

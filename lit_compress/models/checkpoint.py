@@ -16,10 +16,11 @@ from transformers import (
 
 from lit_compress.files import whole_folder
 from lit_compress.models.factory import load_config
-from lit_compress.models.loading import load_model, quiet
+from lit_compress.models.loading import load_model, quiet, written_by
 from lit_compress.models.manifest import MANIFEST, build_manifest, model_class, read_manifest, write_manifest
 from lit_compress.models.names import resolve_model
 from lit_compress.models.ragged import load_ragged, save_ragged
+from lit_compress.quantization.bnb_check import check_saved, refuse_used
 
 
 def save_folder(
@@ -49,6 +50,7 @@ def save_folder(
     path = Path(path).absolute()
     check_place(path)
     complete = build_manifest(model, manifest)
+    refuse_used(model)
     with whole_folder(path) as part, quiet():
         if complete["transforms"]:
             save_ragged(part, model)
@@ -59,6 +61,8 @@ def save_folder(
         write_manifest(part, complete)
         if card is not None:
             (part / "README.md").write_text(card, encoding="utf-8")
+        if written_by(model.config) == "bitsandbytes":
+            check_saved(part, model)
     return path
 
 

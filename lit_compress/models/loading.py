@@ -12,6 +12,8 @@ from safetensors import SafetensorError
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
+from lit_compress.quantization.bnb_check import require_bitsandbytes
+
 #: A weight of an encoder block, in the naming of every supported family.
 _BLOCK = re.compile(r"(^|\.)layers?\.\d+\.")
 
@@ -49,7 +51,13 @@ def load_model(
 
     Raises:
         ValueError: The weights cannot be read or do not fit the configuration.
+        ImportError: They need a package that is missing.
     """
+    extra: dict[str, Any] = {}
+    if written_by(config) is not None:
+        extra["device_map"] = {"": "cpu"}  # else such models go to the first GPU
+    if written_by(config) == "bitsandbytes":
+        require_bitsandbytes(f"the weights in {source}")
     try:
         with quiet():
             model, info = auto.from_pretrained(
@@ -60,6 +68,7 @@ def load_model(
                 ignore_mismatched_sizes=True,  # reported below, with the names
                 use_safetensors=True,
                 trust_remote_code=False,
+                **extra,
             )
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(unreadable(source, error)) from error
@@ -72,6 +81,15 @@ def load_model(
         unexpected = [name for name in unexpected if _BLOCK.search(name)]
     refuse_misfit(type(model).__name__, source, mismatched, missing, unexpected)
     return model
+
+
+def written_by(config: PreTrainedConfig) -> str | None:
+    """Return the library of the quantized weights that a configuration describes, ``None`` for ordinary ones."""
+    settings = getattr(config, "quantization_config", None)
+    if settings is None:
+        return None
+    method = settings["quant_method"] if isinstance(settings, dict) else settings.quant_method
+    return str(getattr(method, "value", method))
 
 
 def refuse_misfit(

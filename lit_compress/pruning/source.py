@@ -14,6 +14,7 @@ from lit_compress.benchmark.run_config import FILE_NAME, read_config
 from lit_compress.models.anatomy import FAMILIES
 from lit_compress.models.checkpoint import load
 from lit_compress.models.factory import load_config
+from lit_compress.models.loading import written_by
 from lit_compress.models.manifest import read_manifest
 from lit_compress.models.names import resolve_model
 from lit_compress.models.rebuild import rebuild_student
@@ -85,9 +86,16 @@ def open_source(source: str, ckpt: str = "best") -> Source:
             "--ckpt out for a model folder."
         )
     place = Path(resolve_model(source))
+    model = load(source)
+    library = written_by(model.config)
+    if library is not None:
+        raise ValueError(
+            f"Expected a model with float weights in {source} but they are rounded in the format of {library}; give "
+            "the model that it was made from."
+        )
     facts = read_manifest(place) or {}
     kept = {key: facts[key] for key in (*_LASTING, "pruning") if facts.get(key) is not None}
-    return Source(source, load(source), _tokenizer(place), kept)
+    return Source(source, model, _tokenizer(place), kept)
 
 
 def _open_run(run: Path, ckpt: str) -> Source:

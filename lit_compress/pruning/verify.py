@@ -30,7 +30,7 @@ def largest_difference(
     Returns:
         The largest difference of a logit (of a hidden state, where there is no head), and the largest value.
     """
-    inputs = _inputs(small)
+    inputs = random_inputs(small)
     before = dict(inputs)
     if old_ids is not None:
         before = {name: _renumbered(value, name, old_ids) for name, value in inputs.items()}
@@ -40,7 +40,8 @@ def largest_difference(
     return float((first - second).abs().max()), float(first.abs().max())
 
 
-def _inputs(model: PreTrainedModel) -> dict[str, Tensor]:
+def random_inputs(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Return a batch that a model takes: texts of several lengths with padding on the right, or what else it reads."""
     config = model.config
     if model.main_input_name != "input_ids":
         return make_inputs(model, 2, 5)

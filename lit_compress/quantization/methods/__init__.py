@@ -13,6 +13,11 @@ from typing import Any
 METHODS: dict[str, str] = {
     "nearest": "lit_compress.quantization.methods.linear:nearest",
     "gptq": "lit_compress.quantization.methods.linear:gptq",
+    "awq": "lit_compress.quantization.methods.linear:awq",
+    "nf4": "lit_compress.quantization.methods.bnb:nf4",
+    "fp4": "lit_compress.quantization.methods.bnb:fp4",
+    "llm_int8": "lit_compress.quantization.methods.bnb:llm_int8",
+    "kmeans": "lit_compress.quantization.methods.clustering:kmeans",
     "bf16": "lit_compress.quantization.methods.casts:bf16",
     "fp16": "lit_compress.quantization.methods.casts:fp16",
 }
