@@ -34,7 +34,7 @@ def read_by(
     model: PreTrainedModel,
     groups: Sequence[Sequence[str]],
     batches: Batches,
-    tell: Callable[[int], None] | None = None,
+    tell: Callable[[float], None] | None = None,
 ) -> Iterator[dict[str, InputStatistics]]:
     """Yield what the modules of each group read; the caller changes them before it asks for the next group.
 
@@ -45,7 +45,7 @@ def read_by(
         model: The model, in eval mode.
         groups: Names of projections.
         batches: Inputs, with an ``attention_mask`` where tokens are padding.
-        tell: Told the number of each batch that was read, over all groups.
+        tell: Told which share of the batches was read, over all groups.
 
     Raises:
         ValueError: There are no batches.
@@ -67,7 +67,7 @@ def read_by(
                 mask[0] = batch.get("attention_mask")
                 model(**batch)
                 if tell is not None:
-                    tell(number * len(batches) + place + 1)
+                    tell((number + (place + 1) / len(batches)) / len(groups))
         finally:
             for hook in hooks:
                 hook.remove()

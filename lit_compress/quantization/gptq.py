@@ -18,6 +18,8 @@ def gptq(
 ) -> tuple[Tensor, Grid]:
     """Round a matrix so that its outputs stay near, given what it reads.
 
+    Weights that are exactly zero stay so: they were pruned, and what is left of the matrix makes up for it again.
+
     Args:
         weight: ``(outputs, inputs)``; not changed.
         hessian: Of its inputs, see :class:`~lit_compress.quantization.hessian.InputStatistics`.
@@ -41,6 +43,7 @@ def gptq(
         hessian.diagonal().argsort(descending=True) if ordered else torch.arange(inputs, device=work.device)
     )
     work, scale, points = work[:, order], scale[:, order], points[:, order]
+    pruned = work == 0
     factor, dead = inverse_factor(hessian[order][:, order], damp)
     work[:, dead] = 0
     found = torch.zeros_like(work)
@@ -50,7 +53,8 @@ def gptq(
         for column in range(start, end):
             own = Grid(scale[:, column, None], points[:, column, None])
             value = work[:, column, None]
-            found[:, column, None] = dequantize(quantize(value, own, scheme), own)
+            rounded = dequantize(quantize(value, own, scheme), own)
+            found[:, column, None] = rounded.masked_fill_(pruned[:, column, None], 0)
             error = (value - found[:, column, None]) / factor[column, column]
             work[:, column:end] -= error * factor[column, column:end]
             errors[:, column - start, None] = error

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class InputStatistics:
-    """What a linear layer reads, summed up over batches: the Hessian of its squared error, and the norm of each input.
+    """What a linear layer reads, summed up over batches: the Hessian of its squared error, and sizes of each input.
 
     Args:
         features: Inputs of the layer.
@@ -16,6 +16,7 @@ class InputStatistics:
 
     def __init__(self, features: int, device: torch.device | str = "cpu") -> None:
         self._sum = torch.zeros(features, features, dtype=torch.float64, device=device)
+        self._sizes = torch.zeros(features, dtype=torch.float64, device=device)
         self.count = 0
 
     @torch.no_grad()
@@ -32,6 +33,7 @@ class InputStatistics:
         # Sums of a batch in float32 are fast, sums over batches in float64 exact.
         rows = rows.float()
         self._sum += (rows.t() @ rows).double()
+        self._sizes += rows.abs().sum(0).double()
         self.count += len(rows)
 
     def hessian(self) -> Tensor:
@@ -51,6 +53,10 @@ class InputStatistics:
     def norms(self) -> Tensor:
         """Return the Euclidean norm of each input over all tokens, ``(features,)`` in float64."""
         return self._sum.diagonal().sqrt()
+
+    def magnitudes(self) -> Tensor:
+        """Return the mean magnitude of each input over all tokens, ``(features,)`` in float64."""
+        return self._sizes / self.count
 
 
 def inverse_factor(hessian: Tensor, damp: float) -> tuple[Tensor, Tensor]:

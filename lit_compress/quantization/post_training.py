@@ -1,4 +1,4 @@
-"""Quantization of a finished model, without training: nearest values or GPTQ, with or without activations."""
+"""Quantization of a finished model, without training: nearest values, GPTQ or AWQ, with or without activations."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from lit_compress.models.transforms import ROUNDED, transforms_of
 from lit_compress.pruning.masks import refuse_tied
+from lit_compress.quantization.awq import awq, outputs_first
 from lit_compress.quantization.calibration import Batches, in_order, read_by
 from lit_compress.quantization.choice import choose
 from lit_compress.quantization.fake_weights import output_axis
@@ -28,7 +29,7 @@ from lit_compress.quantization.packed import apply_packed_weights, packed_of
 from lit_compress.quantization.scheme import Scheme
 
 #: How weights are rounded.
-METHODS = ("nearest", "gptq")
+METHODS = ("nearest", "gptq", "awq")
 
 
 @torch.no_grad()
@@ -53,8 +54,8 @@ def quantize_model(
         embeddings: How embeddings are; not at all where ``None``.
         activations: How the inputs of projections are; not at all where ``None``.
         ranges: How their ranges are found, see :class:`~lit_compress.quantization.inputs.InputQuantizer`.
-        method: ``nearest``, or ``gptq`` (arXiv:2210.17323).
-        batches: Real texts, for ``gptq`` and for activations with fixed ranges.
+        method: ``nearest``, ``gptq`` (arXiv:2210.17323) or ``awq`` (arXiv:2306.00978).
+        batches: Real texts, for ``gptq``, for ``awq`` and for activations with fixed ranges.
         include: Parts of the names of projections and embeddings to round; all where ``None``.
         exclude: Parts of the names of those to leave as they are.
         damp: See :func:`~lit_compress.quantization.gptq.gptq`.
@@ -75,18 +76,21 @@ def quantize_model(
     refuse_tied(model, [f"{name}.weight" for name in [*projections, *tables]])
     tell = tell or (lambda text, share: None)
     grids: dict[str, tuple[Scheme, Grid]] = {}
+
+    def read(share: float) -> None:
+        tell("reading texts block by block", share)
+
     if method == "gptq":
-        groups = in_order(model, projections)
-        total = len(groups) * len(batches)
-        for found in read_by(
-            model, groups, batches, lambda done: tell("reading texts block by block", done / total)
-        ):
+        for found in read_by(model, in_order(model, projections), batches, read):
             for name, statistics in found.items():
                 module: Any = model.get_submodule(name)
-                values = _outputs_first(module)
+                values = outputs_first(module)
                 rounded_values, grid = gptq(values, statistics.hessian(), weights, damp)
                 values.copy_(rounded_values)
                 grids[f"{name}.weight"] = weights, grid
+    elif method == "awq":
+        scaled = awq(model, projections, weights, batches, read)
+        grids |= {f"{name}.weight": (weights, grid) for name, grid in scaled.items()}
     else:
         grids |= {f"{name}.weight": (weights, _covering(model, name, weights)) for name in projections}
     if embeddings is not None:
@@ -94,11 +98,6 @@ def quantize_model(
     _store(model, grids)
     if activations is not None:
         _observe(model, projections, activations, ranges, batches, tell)
-
-
-def _outputs_first(module: nn.Module) -> Tensor:
-    weight: Any = module.weight
-    return weight.data if output_axis(module) == 0 else weight.data.t()
 
 
 def _covering(model: nn.Module, name: str, scheme: Scheme) -> Grid:

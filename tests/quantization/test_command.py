@@ -112,7 +112,7 @@ def test_a_cast_is_an_ordinary_folder(folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--method", "awq"), "Expected a method among nearest, gptq, bf16, fp16 but got 'awq'"),
+        (("--method", "adaround"), "Expected a method among nearest, gptq, awq"),
         (("--method", "gptq"), "nothing names data; give a YAML file with a data section with --data"),
         (("--activations", "static"), "nothing names data"),
         (

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from lit_compress.pruning.sparsegpt import sparsegpt
 from lit_compress.quantization import Scheme
 from lit_compress.quantization.gptq import gptq
 from lit_compress.quantization.grid import Grid, dequantize, grid_of, quantize, range_of, rows_of
@@ -126,6 +127,16 @@ def test_inputs_that_are_always_zero_get_no_weight():
     read[:, 5] = 0
     found, _ = gptq(weight, hessian_of(read), Scheme(4))
     assert bool((found[:, 5] == 0).all()) and bool(found.isfinite().all())
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+def test_what_was_pruned_stays_zero_and_is_made_up_for(scheme):
+    weight, read = problem(inputs=160, tokens=600)
+    pruned = sparsegpt(weight, hessian_of(read), pattern=(2, 4))
+    found, _ = gptq(pruned, hessian_of(read), scheme)
+    assert bool((found[pruned == 0] == 0).all())
+    assert error(found, pruned, read) < error(nearest(pruned, scheme), pruned, read)
+    assert bool((nearest(pruned, scheme)[pruned == 0] == 0).all())
 
 
 def test_refuses_what_cannot_be_calibrated_with():

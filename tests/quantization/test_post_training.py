@@ -54,7 +54,7 @@ def test_every_family_is_rounded_with_and_without_texts(family):
     names = [name for name, _ in model.named_modules()]
     exclude = [part for part in ("lm_head", "proj_out") if part in names]  # tied to the embeddings
     settings = {"weights": Scheme(4), "exclude": exclude, "batches": texts, "activations": UINT8}
-    for method in ("nearest", "gptq"):
+    for method in ("nearest", "gptq", "awq"):
         small = copy.deepcopy(model)
         quantize_model(small, method=method, **settings)
         assert len(list(packed_of(small))) == len(list(input_quantizers_of(small))) >= 8
@@ -103,7 +103,7 @@ def test_groups_follow_the_blocks():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "awq"}, "Expected a method among nearest, gptq but got 'awq'"),
+        ({"method": "adaround"}, "Expected a method among nearest, gptq, awq but got 'adaround'"),
         ({"method": "gptq"}, "Expected texts to calibrate with but got none"),
         ({"activations": UINT8}, "Expected texts to find the ranges of activations with but got none"),
         ({"exclude": ["nothing"]}, "'nothing' is in no name"),
