@@ -49,6 +49,11 @@ PARTS: dict[str, tuple[type, dict]] = {
     ),
     # optimizers, learning rates, tasks
     "AdamW": (OptimizerFactory, {"lr": 0.001, "weight_decay": 0.0, "betas": [0.8, 0.9], "eps": 1e-6}),
+    "AdamW8bit": (
+        OptimizerFactory,
+        {"lr": 0.001, "weight_decay": 0.0, "betas": [0.8, 0.9], "eps": 1e-6, "min_size": 64, "paged": True},
+    ),
+    "Lion8bit": (OptimizerFactory, {"lr": 0.001, "weight_decay": 0.0, "betas": [0.8, 0.9], "min_size": 64}),
     "WarmupLinear": (LRSchedule, {"warmup": 0.2, "restart_at": [0.5]}),
     "WarmupCosine": (LRSchedule, {"warmup": 0.2, "restart_at": [0.5]}),
     "WarmupConstant": (LRSchedule, {"warmup": 0.2, "restart_at": [0.5]}),
