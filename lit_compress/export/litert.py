@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,18 +50,52 @@ def export_litert(model: PreTrainedModel, path: str | Path, precision: str, tole
         OSError: The file could not be written.
     """
     check_litert()
-    path = Path(path)
     model = copy.deepcopy(model).cpu().float().eval()
     lengths = graph_lengths(longest_text(model))
+
+    def make() -> Any:
+        copied = copy.deepcopy(model)
+        if precision == "int8":
+            quantize_embeddings(copied)
+        content = convert(copied, lengths)
+        return content if precision == "fp32" else _quantized(content)
+
+    return write_checked(make, Path(path), model, lengths, tolerance, f"the LiteRT file in {precision}")
+
+
+def write_checked(
+    make: Callable[[], Any],
+    path: Path,
+    model: PreTrainedModel,
+    lengths: Sequence[int],
+    tolerance: float,
+    what: str,
+) -> float:
+    """Write a file beside its place, compare every graph with the original, and only then move it there.
+
+    Args:
+        make: Returns the bytes of the file.
+        path: The file.
+        model: The original, on the CPU, in float32 and eval mode.
+        lengths: Those of its graphs.
+        tolerance: Largest error that passes.
+        what: What was exported, for the message.
+
+    Returns:
+        The largest error.
+
+    Raises:
+        ValueError: The file computes something else.
+        OSError: The file could not be written.
+    """
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.part-") as folder:
         part = Path(folder) / path.name
-        _convert(model, part, lengths, precision)
+        part.write_bytes(make())
         session = LiteRtSession(part, threads=torch.get_num_threads())
 
         def forward(batch: Batch) -> npt.NDArray[np.float32]:
             return session.logits(session.run(session.inputs(batch)))
 
-        what = f"the LiteRT file in {precision}"
         error = check_parity(forward, model, tolerance, what)
         for length in lengths:
             error = max(error, _check_length(forward, model, length, tolerance, what))
@@ -81,27 +115,32 @@ def graph_lengths(longest: int) -> tuple[int, ...]:
     return (*doubled, longest)
 
 
-def _convert(model: PreTrainedModel, path: Path, lengths: Sequence[int], precision: str) -> None:
+def convert(model: PreTrainedModel, lengths: Sequence[int]) -> Any:
+    """Return the bytes of a LiteRT file with a graph for each length.
+
+    Args:
+        model: The model, on the CPU and in eval mode; within the call it reads one text at a time.
+        lengths: Tokens of each graph.
+
+    Raises:
+        ValueError: It does something that LiteRT has no operator for.
+    """
     import litert_torch
 
     litert_torch.config.show_progress = False
-    copied = copy.deepcopy(model)
-    if precision == "int8":
-        quantize_embeddings(copied)
-    with plain_attention(copied, padded=True):
-        single = SingleText(copied, padded=True).eval()
+    with plain_attention(model, padded=True):
+        single = SingleText(model, padded=True).eval()
         converter = litert_torch.Converter()
         for length in lengths:
             converter.add_signature(f"tokens_{length}", single, sample_kwargs=single.example(length))
         try:
             with quiet():
-                content = converter.convert().model_content()
+                return converter.convert().model_content()
         except Exception as error:  # whatever the code of a model does that has no operator
             raise ValueError(
                 f"Expected a text classifier that LiteRT can express but got {type(model).__name__}, which stops "
                 f"with {type(error).__name__}: {_first_line(error)}; use another runtime."
             ) from error
-    path.write_bytes(content if precision == "fp32" else _quantized(content))
 
 
 def _quantized(content: bytes) -> Any:

@@ -11,7 +11,15 @@ from transformers import PreTrainedModel
 
 from lit_compress.benchmark.runtimes.openvino import check_openvino
 from lit_compress.export.openvino import convert, save_checked
-from lit_compress.export.trained import Floats, Product, by_content, digest, per_output, refuse_missing
+from lit_compress.export.trained import (
+    Floats,
+    Product,
+    by_content,
+    digest,
+    per_output,
+    refuse_dynamic,
+    refuse_missing,
+)
 from lit_compress.quantization.grids import StoredInput, take_apart
 
 # See onnx_trained: how far the same rounded model is from itself in another precision.
@@ -42,12 +50,7 @@ def export_trained_openvino(model: PreTrainedModel, path: str | Path) -> float:
     model = copy.deepcopy(model).cpu().float().eval()
     plain, matrices, inputs = take_apart(model)
     products, tables = by_content(plain, matrices, inputs, "OpenVINO")
-    dynamic = [name for name, source in inputs.items() if source.grid is None]
-    if dynamic:
-        raise ValueError(
-            f"Expected activations with fixed ranges for OpenVINO but the input of {dynamic[0]} has dynamic ones; "
-            "train with ranges: moving_average, or export to onnx."
-        )
+    refuse_dynamic(inputs, "OpenVINO")
     converted = convert(plain)
     _round_graph(converted, products, tables)
     return save_checked(converted, Path(path), "int8", model, _TOLERANCE)

@@ -106,23 +106,29 @@ def quantize_embeddings(model: nn.Module) -> None:
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Embedding):
-                setattr(module, name, _Int8Embedding(child))
+                weight = child.weight.detach().float()
+                scale = weight.abs().amax(1, keepdim=True).clamp_min(1e-30) / 127
+                setattr(module, name, Int8Embedding(torch.round(weight / scale).to(torch.int8), scale))
 
 
-class _Int8Embedding(nn.Module):
-    """An embedding in int8 with one scale per row; tables of a runtime's own kind repeat their scales per graph."""
+class Int8Embedding(nn.Module):
+    """An embedding in int8 with one scale per row; tables of a runtime's own kind repeat their scales per graph.
+
+    Args:
+        weight: The integers, in int8.
+        scale: One per row, ``(rows, 1)``.
+    """
 
     weight: Tensor
     scale: Tensor
 
-    def __init__(self, full: nn.Embedding) -> None:
+    def __init__(self, weight: Tensor, scale: Tensor) -> None:
         super().__init__()
-        weight = full.weight.detach().float()
-        scale = weight.abs().amax(1, keepdim=True).clamp_min(1e-30) / 127
-        self.register_buffer("weight", torch.round(weight / scale).to(torch.int8))
+        self.register_buffer("weight", weight)
         self.register_buffer("scale", scale)
 
     def forward(self, ids: Tensor) -> Tensor:
+        """Return the rows of some ids."""
         return functional.embedding(ids, self.weight).float() * functional.embedding(ids, self.scale)
 
 

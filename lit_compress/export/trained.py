@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -48,25 +48,48 @@ def by_content(
     for name, stored in matrices.items():
         module = name.rpartition(".")[0]
         source = inputs.get(module)
-        _check(name, stored, source, runtime)
+        check_scheme(product := Product(name, stored, source), runtime)
+        if source is not None and source.scheme.symmetric:
+            raise ValueError(
+                f"Expected activations with a zero point for {runtime} but the input of {name} has {source.scheme}; "
+                "train with activations: {symmetric: false, per: tensor}."
+            )
         values = plain.get_parameter(name).detach()
         outputs_first = values if stored.output_axis == 0 else values.t()
         kind = tables if hasattr(plain.get_submodule(module), "num_embeddings") else products
-        kind[digest(outputs_first.numpy())] = Product(name, stored, source)
+        kind[digest(outputs_first.numpy())] = product
     return products, tables
 
 
-def _check(name: str, stored: StoredMatrix, source: StoredInput | None, runtime: str) -> None:
-    if stored.scheme.per == "group":
+def check_scheme(product: Product, runtime: str) -> None:
+    """Refuse a matrix in groups.
+
+    Raises:
+        ValueError: It shares scales in groups of inputs.
+    """
+    if product.stored.scheme.per == "group":
         raise ValueError(
             f"Expected one scale per output channel, or per tensor, for integer products of {runtime} but "
-            f"{name} has {stored.scheme}; train with weights: {{per: channel}}."
+            f"{product.name} has {product.stored.scheme}; train with weights: {{per: channel}}."
         )
-    if source is not None and source.scheme.symmetric:
-        raise ValueError(
-            f"Expected activations with a zero point for {runtime} but the input of {name} has {source.scheme}; "
-            "train with activations: {symmetric: false, per: tensor}."
-        )
+
+
+def refuse_dynamic(inputs: Mapping[str, StoredInput], runtime: str) -> None:
+    """Refuse activations whose ranges are those of the values at hand.
+
+    Args:
+        inputs: How modules round what they read, by their names.
+        runtime: Name of the runtime, for the message.
+
+    Raises:
+        ValueError: There are some.
+    """
+    for name, source in inputs.items():
+        if source.grid is None:
+            raise ValueError(
+                f"Expected activations with fixed ranges for {runtime} but the input of {name} has dynamic ones; "
+                "train with ranges: moving_average, or export to onnx."
+            )
 
 
 def digest(matrix: Floats) -> str:

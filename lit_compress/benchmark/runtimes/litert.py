@@ -74,8 +74,23 @@ class LiteRtFp32(Runtime):
 
 
 class LiteRtInt8(LiteRtFp32):
-    """LiteRT with int8 weights; activations are quantized while it runs."""
+    """LiteRT with int8 weights; activations are quantized while it runs.
+
+    A model that was trained with rounding keeps its own integers and ranges.
+    """
 
     name: ClassVar[str] = "litert-int8"
+    rounded: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = (*LiteRtFp32.libraries, "ai-edge-quantizer")
     tolerance: ClassVar[float] = 0.5
+
+    def build(self, folder: Path, target: Path, samples: Sequence[Batch] = ()) -> float:
+        """Export and quantize the model; see :meth:`Builder.build`."""
+        from lit_compress.models.manifest import is_rounded
+
+        if not is_rounded(folder):
+            return super().build(folder, target, samples)
+        from lit_compress.export.litert_trained import export_trained_litert
+        from lit_compress.models.checkpoint import load
+
+        return export_trained_litert(load(folder), target / _FILE)
