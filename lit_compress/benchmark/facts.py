@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from lit_compress.export.parity import max_length
 from lit_compress.models.anatomy import FAMILIES, dissect
 from lit_compress.pruning.summary import kept_units
-from lit_compress.quantization.packed import packed_of
+from lit_compress.quantization.stored import stored_of
 
 #: Tokens of the one text whose multiply-accumulates are counted.
 MACS_LENGTH = 128
@@ -29,7 +29,7 @@ def model_facts(model: PreTrainedModel) -> dict[str, Any]:
         heads or neurons were cut ``heads`` (flags per layer) and ``neurons`` (``[kept, of]`` per layer).
     """
     config = model.config
-    weights = [*model.parameters(), *(packed.values for _, packed in packed_of(model))]
+    weights = [*model.parameters(), *(stored.values for _, stored in stored_of(model))]
     return {
         "params": sum(weight.numel() for weight in weights),
         "nonzero_params": sum(int(torch.count_nonzero(weight)) for weight in weights),

@@ -16,12 +16,14 @@ from lit_compress.models.transforms import SHAPES, transforms_of
 from lit_compress.pruning.bake import bake
 from lit_compress.pruning.masks import WEIGHT_MASKS
 from lit_compress.pruning.shrink import shrink
+from lit_compress.quantization.clustered_weights import CLUSTERED_WEIGHTS
+from lit_compress.quantization.codebook_convert import to_codebooks
 from lit_compress.quantization.convert import to_integers
 from lit_compress.quantization.fake_weights import FAKE_WEIGHTS
 from lit_compress.quantization.inputs import INPUT_QUANTIZERS
 
 _PREFIX = "student."
-_ROUNDED = {FAKE_WEIGHTS, INPUT_QUANTIZERS}
+_ROUNDED = {FAKE_WEIGHTS, INPUT_QUANTIZERS, CLUSTERED_WEIGHTS}
 
 
 def student_from_checkpoint(student: PreTrainedModel, path: str | Path, round_to: int = 1) -> PreTrainedModel:
@@ -93,7 +95,7 @@ def deployable(student: nn.Module, round_to: int = 1) -> PreTrainedModel:
 def _shipped(model: Any, round_to: int) -> PreTrainedModel:
     done = {name for name, _ in transforms_of(model)}
     if done & _ROUNDED:
-        return _as_integers(model, done)
+        return _in_few_bits(model, done)
     if done == {WEIGHT_MASKS}:
         # Zeros in an ordinary model, which stock transformers loads; where whole rows are zero, `shrink` cuts them out.
         bake(model)
@@ -101,13 +103,14 @@ def _shipped(model: Any, round_to: int) -> PreTrainedModel:
     return shrink(model, round_to=round_to) if done else model.eval()
 
 
-def _as_integers(model: Any, done: set[str]) -> PreTrainedModel:
+def _in_few_bits(model: Any, done: set[str]) -> PreTrainedModel:
     others = done - {WEIGHT_MASKS, *_ROUNDED, *SHAPES}
     if others:
         raise ValueError(
-            "Expected quantization-aware training alone or with masks on single weights but the student also has "
+            "Expected quantization-aware training or clustering alone or with masks on single weights but the student also has "
             f"{', '.join(sorted(others))}; prune in a first fit, and quantize its folder in a second one."
         )
     bake(model)
     to_integers(model)
+    to_codebooks(model)
     return model.eval()

@@ -18,7 +18,17 @@ def register(module: nn.Module, tensor: str, step: nn.Module) -> None:
         module: The module of the tensor.
         tensor: Name of the tensor in it.
         step: The parametrization; it is put last for good where it has a true attribute ``comes_last``.
+
+    Raises:
+        ValueError: It is to come last, as does another one already.
     """
+    if getattr(step, "comes_last", False) and parametrize.is_parametrized(module, tensor):
+        last = [one for one in module.parametrizations[tensor] if getattr(one, "comes_last", False)]  # type: ignore[index]
+        if last:
+            raise ValueError(
+                f"Expected a matrix that nothing rounds yet but {type(last[0]).__name__} does; give each matrix to one "
+                "callback with include and exclude."
+            )
     parametrize.register_parametrization(module, tensor, step)
     chain: Any = module.parametrizations[tensor]  # type: ignore[index]
     steps = sorted(chain, key=lambda one: getattr(one, "comes_last", False))

@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from lit_compress.models.transforms import forget
 from lit_compress.pruning.folding import fold
+from lit_compress.quantization.codebook_weights import CODEBOOK_WEIGHTS
 from lit_compress.quantization.fake_weights import FAKE_WEIGHTS, FakeWeight, before_rounding, fake_weights_of
 from lit_compress.quantization.grid import Grid
 from lit_compress.quantization.inputs import fix_ranges, input_quantizers_of
 from lit_compress.quantization.packed import PACKED_WEIGHTS, apply_packed_weights, packed_of
+from lit_compress.quantization.stored import stored_of
 
 
 def to_integers(model: nn.Module) -> None:
@@ -57,16 +59,12 @@ def to_integers(model: nn.Module) -> None:
 
 
 def to_floats(model: nn.Module) -> None:
-    """Make the matrices that are stored as integers parameters again, with the values that they have.
+    """Make the matrices that are stored in another form parameters again, with the values that they have.
 
     Args:
         model: Changed in place.
     """
-    for name, packed in list(packed_of(model)):
-        path, _, tensor = name.rpartition(".")
-        module = model.get_submodule(path)
-        values = packed.values
-        delattr(module, tensor)  # and with it that no file holds it, which exporters would believe
-        delattr(module, f"packed_{tensor}")
-        module.register_parameter(tensor, nn.Parameter(values))
+    for _, stored in list(stored_of(model)):
+        stored.give_back()
     forget(model, PACKED_WEIGHTS)
+    forget(model, CODEBOOK_WEIGHTS)

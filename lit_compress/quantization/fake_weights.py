@@ -148,5 +148,5 @@ def before_rounding(model: nn.Module, name: str) -> Tensor:
     chain: Any = model.get_submodule(path).parametrizations[tensor]  # type: ignore[index]
     value: Tensor = chain.original
     for step in chain:
-        value = value if isinstance(step, FakeWeight) else step(value)
+        value = value if getattr(step, "comes_last", False) else step(value)
     return value

@@ -7,6 +7,8 @@ from torch import Tensor
 
 #: How the first centroids are chosen.
 INITS = ("linear", "density", "kmeans++")
+# Of more values than about twice as many k-means++ draws among some that stand for their neighbours.
+_DRAWN = 8192
 
 
 def kmeans(
@@ -14,7 +16,7 @@ def kmeans(
     clusters: int,
     init: str = "linear",
     keep_zeros: bool = False,
-    steps: int = 30,
+    steps: int = 300,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Return centroids whose nearest stand for the values with little squared error (Lloyd's algorithm).
@@ -49,31 +51,18 @@ def kmeans(
     return torch.cat(parts).sort().values.to(values.dtype)
 
 
-def nearest(values: Tensor, centroids: Tensor, keep_zeros: bool = False) -> Tensor:
-    """Return which centroid each value is nearest to; halfway it is the lower one.
+def check_init(init: str) -> None:
+    """Refuse a name that is none of ``INITS``.
 
-    Args:
-        values: Numbers of any shape.
-        centroids: ``(clusters,)``, ascending.
-        keep_zeros: Give the centroid 0 to the values that are 0, and to no other, where there are others of their sign.
-
-    Returns:
-        Indices in int64, of the shape of the values.
+    Raises:
+        ValueError: It is none.
     """
-    exact = centroids.double()
-    found = torch.searchsorted((exact[1:] + exact[:-1]) / 2, values.detach().double().contiguous())
-    if not keep_zeros:
-        return found
-    zero = int((centroids == 0).nonzero()[0, 0])
-    last = int((centroids == 0).nonzero()[-1, 0])
-    found = torch.where((values > 0) & (found <= last), min(last + 1, len(centroids) - 1), found)
-    found = torch.where((values < 0) & (found >= zero), max(zero - 1, 0), found)
-    return torch.where(values == 0, zero, found)
+    if init not in INITS:
+        raise ValueError(f"Expected init to be one of {', '.join(INITS)} but got {init!r}.")
 
 
 def _check(values: Tensor, clusters: int, init: str, keep_zeros: bool) -> None:
-    if init not in INITS:
-        raise ValueError(f"Expected init to be one of {', '.join(INITS)} but got {init!r}.")
+    check_init(init)
     least = 2 if keep_zeros else 1
     if clusters < least:
         raise ValueError(f"Expected at least {least} clusters but got {clusters}.")
@@ -104,16 +93,35 @@ def _first(flat: Tensor, clusters: int, init: str, generator: torch.Generator | 
 
 def _far_apart(flat: Tensor, clusters: int, generator: torch.Generator | None) -> Tensor:
     """Draw each centroid with the squared distance to the nearest earlier one as weight (k-means++)."""
-    place = int(torch.randint(len(flat), (1,), generator=generator))
-    chosen = [flat[place]]
+    flat, counts = _thinned(flat)
+
+    def draw(weights: Tensor) -> Tensor:
+        total = weights.cumsum(0)
+        place = torch.rand(1, generator=generator, dtype=flat.dtype).to(flat.device) * total[-1]
+        # Where every value has a centroid of its own, further ones lie on the last.
+        return flat[int(torch.searchsorted(total, place).clamp(max=len(flat) - 1))]
+
+    chosen = [draw(counts)]
     distance = (flat - chosen[0]).square()
     for _ in range(clusters - 1):
-        total = distance.cumsum(0)
-        draw = torch.rand(1, generator=generator, dtype=flat.dtype).to(flat.device) * total[-1]
-        # Where every value has a centroid of its own, further ones lie on the last.
-        chosen.append(flat[int(torch.searchsorted(total, draw).clamp(max=len(flat) - 1))])
+        chosen.append(draw(counts * distance))
         distance = torch.minimum(distance, (flat - chosen[-1]).square())
     return torch.stack(chosen).sort().values
+
+
+def _thinned(flat: Tensor) -> tuple[Tensor, Tensor]:
+    """Return some of many sorted values, and how many each stands for: spread over ranks, and over the range too.
+
+    Of the ranks alone hardly any would be far out, where large weights are.
+    """
+    count = len(flat)
+    places = torch.arange(0, count, max(count // _DRAWN, 1), device=flat.device)
+    if len(places) < count:
+        spread = torch.linspace(0, 1, _DRAWN, dtype=flat.dtype, device=flat.device)
+        outer = torch.searchsorted(flat, flat[0] + (flat[-1] - flat[0]) * spread).clamp(max=count - 1)
+        places = torch.cat([places, outer]).unique()
+    ends = torch.cat([places[1:], places.new_tensor([count])])
+    return flat[places], (ends - places).to(flat.dtype)
 
 
 def _lloyd(flat: Tensor, centroids: Tensor, steps: int) -> Tensor:

@@ -9,20 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from lit_compress.models.transforms import record
-from lit_compress.quantization.fake_weights import output_axis
 from lit_compress.quantization.grid import Grid, dequantize, from_rows, quantize, rows_of
 from lit_compress.quantization.packing import pack, packed_bytes, unpack
 from lit_compress.quantization.scheme import Scheme
+from lit_compress.quantization.stored import Stored, stored_of
 
 #: Name of the transform.
 PACKED_WEIGHTS = "packed_weights"
 
 
-class Packed(nn.Module):
-    """Integers and grid of one matrix; its values lie beside it as a buffer that no file holds.
+class Packed(Stored):
+    """Integers and grid of one matrix.
 
     Args:
-        owner: The module of the matrix, whose parameter becomes that buffer.
+        owner: The module of the matrix.
         tensor: Name of the matrix.
         scheme: How it was rounded.
     """
@@ -32,25 +32,15 @@ class Packed(nn.Module):
     zero_point: Tensor | None
 
     def __init__(self, owner: nn.Module, tensor: str, scheme: Scheme) -> None:
-        super().__init__()
-        self.scheme, self.tensor, self.output_axis = scheme, tensor, output_axis(owner)
         weight: Tensor = getattr(owner, tensor)
+        super().__init__(owner, tensor)
+        self.scheme = scheme
         rows = len(rows_of(torch.empty(weight.shape, device="meta"), scheme, self.output_axis))
         size = packed_bytes(weight.numel(), scheme.bits)
         self.register_buffer("integers", torch.zeros(size, dtype=torch.uint8, device=weight.device))
         self.register_buffer("scale", torch.ones(rows, dtype=scheme.scale_dtype, device=weight.device))
         points = None if scheme.symmetric else torch.zeros(rows, dtype=torch.uint8, device=weight.device)
         self.register_buffer("zero_point", points)
-        del owner._parameters[tensor]
-        owner.register_buffer(tensor, weight.detach().clone(), persistent=False)
-        # In a tuple: it is this module that belongs to the owner.
-        self._owner = (owner,)
-
-    @property
-    def values(self) -> Tensor:
-        """The matrix as it is computed with."""
-        found: Tensor = getattr(self._owner[0], self.tensor)
-        return found
 
     @torch.no_grad()
     def fill(self, weight: Tensor, grid: Grid) -> None:
@@ -85,15 +75,11 @@ class Packed(nn.Module):
 
     @torch.no_grad()
     def after_load(self) -> None:
-        """Compute the values anew: the integers were filled from outside."""
+        """Compute the values anew; see :meth:`Stored.after_load`."""
         flat = unpack(self.integers, self.scheme.bits, self.values.numel())
         integers = (flat.float() + self.scheme.lowest).view(len(self.scale), -1)
         found = from_rows(dequantize(integers, self.grid()), self.values, self.scheme, self.output_axis)
         self.values.copy_(found)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self.after_load()
 
 
 def apply_packed_weights(model: nn.Module, tensors: Mapping[str, Mapping[str, Any]]) -> None:
@@ -113,6 +99,4 @@ def apply_packed_weights(model: nn.Module, tensors: Mapping[str, Mapping[str, An
 
 def packed_of(model: nn.Module) -> Iterator[tuple[str, Packed]]:
     """Yield the name of every matrix that is stored as integers, with its store."""
-    for name, module in model.named_modules():
-        if isinstance(module, Packed):
-            yield f"{name.rpartition('.')[0]}.{module.tensor}", module
+    return ((name, packed) for name, packed in stored_of(model) if isinstance(packed, Packed))

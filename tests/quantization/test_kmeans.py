@@ -5,7 +5,8 @@ import itertools
 import pytest
 import torch
 
-from lit_compress.quantization.kmeans import INITS, kmeans, nearest
+from lit_compress.quantization.kmeans import INITS, kmeans
+from lit_compress.quantization.nearest import nearest
 
 
 def values(count=400, seed=0):
@@ -14,6 +15,10 @@ def values(count=400, seed=0):
 
 def draw(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def owners(numbers, centroids, keep_zeros=False):
+    return nearest(numbers[None], centroids[None], keep_zeros)[0].long()
 
 
 def error(numbers, centroids):
@@ -33,7 +38,7 @@ def test_centroids_are_the_means_of_their_values(init):
     numbers = values()
     centroids = kmeans(numbers, 8, init, steps=1000, generator=draw())
     owner = (numbers[:, None] - centroids).abs().argmin(1)
-    assert torch.equal(nearest(numbers, centroids), owner)
+    assert torch.equal(owners(numbers, centroids), owner)
     for index, centroid in enumerate(centroids):
         torch.testing.assert_close(numbers[owner == index].mean(), centroid, rtol=1e-9, atol=1e-9)
 
@@ -55,14 +60,14 @@ def test_pruned_zeros_stay_and_nothing_else_becomes_zero(clusters, init):
     numbers[torch.rand(400, generator=draw()) < 0.6] = 0
     centroids = kmeans(numbers, clusters, init, keep_zeros=True, generator=draw())
     assert len(centroids) == clusters and 0 in centroids
-    found = centroids[nearest(numbers, centroids, keep_zeros=True)]
+    found = centroids[owners(numbers, centroids, keep_zeros=True)]
     assert bool((found[numbers == 0] == 0).all())
     if clusters > 2:
         assert bool((found[numbers != 0] != 0).all())
         assert bool((found.sign() == numbers.sign()).all())
     # Without it no zero survives as it is.
     plain = kmeans(numbers, clusters, init, generator=draw())
-    assert float((plain[nearest(numbers, plain)][numbers == 0] == 0).double().mean()) == 0 or clusters == 256
+    assert float((plain[owners(numbers, plain)][numbers == 0] == 0).double().mean()) == 0 or clusters == 256
 
 
 def test_centroids_are_shared_out_by_the_numbers_of_both_signs():
@@ -79,7 +84,7 @@ def test_fewer_values_than_centroids_are_all_kept():
     numbers = torch.tensor([1.5, -2.0, 1.5, 7.0])
     for init in INITS:
         centroids = kmeans(numbers, 8, init, generator=draw())
-        assert torch.allclose(centroids[nearest(numbers, centroids)], numbers) or init == "linear"
+        assert torch.allclose(centroids[owners(numbers, centroids)], numbers) or init == "linear"
     assert kmeans(torch.full((9,), 3.0), 4).tolist() == [3.0] * 4
 
 

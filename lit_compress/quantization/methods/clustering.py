@@ -1,0 +1,87 @@
+"""Weights that share few values, found by k-means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from lit_compress.models.transforms import transforms_of
+from lit_compress.pruning.masks import refuse_tied
+from lit_compress.quantization.choice import choose
+from lit_compress.quantization.clustered_weights import apply_clustered_weights, clustered_weights_of
+from lit_compress.quantization.codebook import Codebook
+from lit_compress.quantization.codebook_convert import to_codebooks
+from lit_compress.quantization.fake_weights import before_rounding
+from lit_compress.quantization.samples import Samples
+from lit_compress.quantization.stage import ROUND
+
+
+@torch.no_grad()
+def kmeans(
+    model: PreTrainedModel,
+    samples: Samples,
+    tell: Callable[[str, float], None],
+    *,
+    clusters: int = 16,
+    embedding_clusters: int = 16,
+    rows: int | None = None,
+    embedding_rows: int | None = 256,
+    init: str = "kmeans++",
+    keep_zeros: bool = False,
+    centroid_bits: int | None = None,
+    entropy: bool = False,
+    include: list[str] | None = None,
+    exclude: list[str] | None = None,
+) -> dict[str, Any]:
+    """Give every weight the nearest of a few values (Deep Compression, arXiv:1510.00149, without its training).
+
+    Args:
+        model: Changed in place.
+        samples: Not read.
+        tell: Told which share of the matrices is done.
+        clusters: Values per codebook of the projections, 2 to 256.
+        embedding_clusters: Those of the embeddings; 0 leaves them as they are.
+        rows: Consecutive outputs of a projection that share a codebook; all of the matrix where ``None``.
+        embedding_rows: Consecutive rows of an embedding that do; all where ``None``.
+        init: How k-means begins: ``kmeans++``, ``linear`` or ``density``.
+        keep_zeros: Hold one value at exactly 0 for the weights that are 0.
+        centroid_bits: Bits of a value, 2 to 8, with a scale per codebook; float32 where ``None``.
+        entropy: Whether indices are stored with a Huffman code where that is smaller.
+        include: Parts of the names of projections and embeddings to cluster; all where ``None``.
+        exclude: Parts of the names of those to leave as they are.
+
+    Returns:
+        What was done, for the manifest.
+
+    Raises:
+        ValueError: A setting is out of range, or does not fit the model.
+    """
+    projections, tables = choose(model, include, exclude or [])
+    settings = {"projections": (projections, Codebook(clusters, rows, keep_zeros, centroid_bits, entropy))}
+    if embedding_clusters and tables:
+        book = Codebook(embedding_clusters, embedding_rows, keep_zeros, centroid_bits, entropy)
+        settings["embeddings"] = (tables, book)
+    _check(model, [f"{name}.weight" for names, _ in settings.values() for name in names])
+    for part, (names, book) in settings.items():
+        apply_clustered_weights(model, [f"{name}.weight" for name in names], asdict(book), part)
+    steps = list(clustered_weights_of(model))
+    for number, (name, step) in enumerate(steps):
+        tell(f"clustering {name}", number / len(steps))
+        step.begin(before_rounding(model, name), init)
+        step.set_stage(ROUND)
+    to_codebooks(model)
+    facts: dict[str, Any] = {part: str(book) for part, (_, book) in settings.items()}
+    return {**facts, "init": init, "keep_zeros": keep_zeros, "entropy": entropy}
+
+
+def _check(model: PreTrainedModel, tensors: list[str]) -> None:
+    stored = [name for name, _ in transforms_of(model) if name in ("packed_weights", "codebook_weights")]
+    if stored:
+        raise ValueError(
+            f"Expected a model of ordinary weights but it has {stored[0]}; give the model that it was made from."
+        )
+    refuse_tied(model, tensors)
