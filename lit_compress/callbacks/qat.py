@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+import lightning.pytorch as pl
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from lit_compress.callbacks.transform import TransformCallback, own_group
+from lit_compress.callbacks.transform import TransformCallback, model_of, own_group
 from lit_compress.pruning.masks import refuse_tied
 from lit_compress.quantization.choice import choose
 from lit_compress.quantization.fake_weights import apply_fake_weights, before_rounding, fake_weights_of
 from lit_compress.quantization.inputs import DYNAMIC, OBSERVERS, apply_input_quantizers, input_quantizers_of
+from lit_compress.quantization.mixed_file import read_mixed
 from lit_compress.quantization.scheme import Scheme
+from lit_compress.quantization.shrunk import refuse_shared_scales
 from lit_compress.quantization.stage import FROZEN, OBSERVE, ROUND
 from lit_compress.schedules import Progress
 
@@ -29,7 +33,9 @@ class QAT(TransformCallback):
     batch norms too, and the best checkpoint is one from then on. At the end of fit the weights are stored as
     integers: ``lit_compress.load`` gives a model that computes exactly what was trained.
 
-    All projections and embeddings are rounded, the head of the task too. What was pruned stays exactly zero.
+    All projections and embeddings are rounded, the head of the task too. What was pruned stays exactly zero, and units
+    that another callback closes are cut out before the integers are stored; list the two in any order, and let
+    ``quantize_at`` lie behind the point where the pruning is decided.
 
     Args:
         weights: How matrices are rounded; 8 bits, symmetric, per output channel where ``None``.
@@ -44,6 +50,8 @@ class QAT(TransformCallback):
         freeze_at: Fraction of the fit from which ranges are fixed, at the latest at its last step.
         include: Parts of the names of the projections and embeddings to round; all where ``None``.
         exclude: Parts of the names of those to leave as they are, such as ``classifier``.
+        mixed: File with the bits of every matrix, which ``lit-compress sensitivity`` writes (Q-BERT, arXiv:1909.05840),
+            in the place of ``weights``, ``embeddings``, ``include`` and ``exclude``.
 
     Raises:
         ValueError: The settings do not fit together.
@@ -61,6 +69,7 @@ class QAT(TransformCallback):
         freeze_at: float = 0.7,
         include: list[str] | None = None,
         exclude: list[str] | None = None,
+        mixed: str | None = None,
     ) -> None:
         super().__init__()
         known = (*OBSERVERS, DYNAMIC, _NONE)
@@ -75,12 +84,17 @@ class QAT(TransformCallback):
                 "Expected 0 <= quantize_at < freeze_at < 1 (fractions of the fit) but got "
                 f"quantize_at={quantize_at}, freeze_at={freeze_at}."
             )
+        if mixed is not None and any((weights, embeddings, include, exclude)):
+            raise ValueError(
+                f"Expected no weights, embeddings, include and exclude with mixed={mixed}, whose file says how every "
+                "matrix is rounded; leave them out."
+            )
         self.weights = weights or Scheme(8, symmetric=True, per="channel")
         self.activations = activations or Scheme(8, symmetric=False, per="tensor")
         self.embeddings = embeddings or Scheme(8, symmetric=True, per="channel")
         self.ranges, self.learned_steps, self.step_lr = ranges, learned_steps, step_lr
         self.quantize_at, self.freeze_at = quantize_at, freeze_at
-        self.include, self.exclude = include, list(exclude or [])
+        self.include, self.exclude, self.mixed = include, list(exclude or []), mixed
         if learned_steps and not self.weights.symmetric:
             raise ValueError(
                 f"Expected symmetric weights for learned_steps but got {self.weights}; set symmetric: true."
@@ -91,16 +105,25 @@ class QAT(TransformCallback):
     def apply(self, model: nn.Module) -> None:
         """Round matrices, embeddings and inputs; see ``TransformCallback.apply``."""
         projections, embeddings = choose(model, self.include, self.exclude)
-        matrices = [f"{name}.weight" for name in projections]
-        tables = [f"{name}.weight" for name in embeddings]
-        refuse_tied(model, [*matrices, *tables])
-        apply_fake_weights(model, matrices, asdict(self.weights), self.learned_steps, "projections")
-        if tables:
-            apply_fake_weights(model, tables, asdict(self.embeddings), False, "embeddings")
+        sets = {"projections": (self.weights, projections), "embeddings": (self.embeddings, embeddings)}
+        if self.mixed is not None:
+            sets = _mixed_sets(read_mixed(self.mixed, model), projections, embeddings)
+            projections = [name for part in sets if part.startswith("projections") for name in sets[part][1]]
+        refuse_tied(model, [f"{name}.weight" for _, names in sets.values() for name in names])
+        for part, (scheme, names) in sets.items():
+            if names:
+                learned = self.learned_steps and part.startswith("projections")
+                tensors = [f"{name}.weight" for name in names]
+                apply_fake_weights(model, tensors, asdict(scheme), learned, part)
         if self.ranges != _NONE:
             apply_input_quantizers(model, projections, asdict(self.activations), self.ranges)
 
     # -- training ------------------------------------------------------------------------------------
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse schemes that do not outlive what other callbacks cut out; see ``TransformCallback.on_fit_start``."""
+        refuse_shared_scales(model_of(pl_module))
+        super().on_fit_start(trainer, pl_module)
 
     def own_optimizer(self, model: nn.Module) -> Optimizer | None:
         """Return the optimizer of the learned steps."""
@@ -134,3 +157,16 @@ class QAT(TransformCallback):
         sizes = [fake.size for _, fake in found]
         bits = sum(size * fake.scheme.bits for size, (_, fake) in zip(sizes, found, strict=True))
         return {"compress/weight_bits": bits / sum(sizes), "compress/rounds": float(found[0][1].rounds)}
+
+
+def _mixed_sets(
+    schemes: Mapping[str, Scheme], projections: Sequence[str], embeddings: Sequence[str]
+) -> dict[str, tuple[Scheme, list[str]]]:
+    """Return the modules whose matrices are rounded alike, by a name of the set."""
+    sets: dict[str, tuple[Scheme, list[str]]] = {}
+    for kind, names in (("projections", projections), ("embeddings", embeddings)):
+        for name in names:
+            scheme = schemes.get(f"{name}.weight")
+            if scheme is not None:
+                sets.setdefault(f"{kind} {scheme}", (scheme, []))[1].append(name)
+    return sets

@@ -21,6 +21,7 @@ from lit_compress.quantization.codebook_convert import to_codebooks
 from lit_compress.quantization.convert import to_integers
 from lit_compress.quantization.fake_weights import FAKE_WEIGHTS
 from lit_compress.quantization.inputs import INPUT_QUANTIZERS
+from lit_compress.quantization.shrunk import shrink_to_integers
 
 _PREFIX = "student."
 _ROUNDED = {FAKE_WEIGHTS, INPUT_QUANTIZERS, CLUSTERED_WEIGHTS}
@@ -95,7 +96,7 @@ def deployable(student: nn.Module, round_to: int = 1) -> PreTrainedModel:
 def _shipped(model: Any, round_to: int) -> PreTrainedModel:
     done = {name for name, _ in transforms_of(model)}
     if done & _ROUNDED:
-        return _in_few_bits(model, done)
+        return _in_few_bits(model, done, round_to)
     if done == {WEIGHT_MASKS}:
         # Zeros in an ordinary model, which stock transformers loads; where whole rows are zero, `shrink` cuts them out.
         bake(model)
@@ -103,13 +104,14 @@ def _shipped(model: Any, round_to: int) -> PreTrainedModel:
     return shrink(model, round_to=round_to) if done else model.eval()
 
 
-def _in_few_bits(model: Any, done: set[str]) -> PreTrainedModel:
-    others = done - {WEIGHT_MASKS, *_ROUNDED, *SHAPES}
-    if others:
-        raise ValueError(
-            "Expected quantization-aware training or clustering alone or with masks on single weights but the student also has "
-            f"{', '.join(sorted(others))}; prune in a first fit, and quantize its folder in a second one."
-        )
+def _in_few_bits(model: Any, done: set[str], round_to: int) -> PreTrainedModel:
+    if done - {WEIGHT_MASKS, *_ROUNDED, *SHAPES}:
+        if CLUSTERED_WEIGHTS in done:
+            raise ValueError(
+                "Expected clustering alone or with masks on single weights but units of the student were closed too; "
+                "prune in a first fit, and cluster its folder in a second one."
+            )
+        return shrink_to_integers(model, round_to)
     bake(model)
     to_integers(model)
     to_codebooks(model)

@@ -42,16 +42,32 @@ def shrink(model: PreTrainedModel, uniform: UniformShape | None = None, round_to
             f"Expected round_to to be at least 1 but got {round_to}; leave it out for no rounding."
         )
     small: Any = copy.deepcopy(model).eval()
-    gates = bake(small)
-    drop_blocks(small, closed_blocks(gates))
-    cut_ranks(small)
-    if uniform is not None:
-        cut_uniform(small, uniform, gates.get("hidden"))
-        return small
-    units = _units(small, gates, round_to)
-    if units:
-        cut_further(small, units)
+    cut_dead(small, bake(small), uniform, round_to)
     return small
+
+
+def cut_dead(
+    model: PreTrainedModel,
+    gates: dict[str, Tensor],
+    uniform: UniformShape | None = None,
+    round_to: int = 1,
+) -> None:
+    """Cut units that do nothing out of a model whose gates and masks are in its weights already.
+
+    Args:
+        model: Changed in place.
+        gates: What :func:`~lit_compress.pruning.bake.bake` returned.
+        uniform: See :func:`shrink`.
+        round_to: See :func:`shrink`.
+    """
+    drop_blocks(model, closed_blocks(gates))
+    cut_ranks(model)
+    if uniform is not None:
+        cut_uniform(model, uniform, gates.get("hidden"))
+        return
+    units = _units(model, gates, round_to)
+    if units:
+        cut_further(model, units)
 
 
 def _units(model: PreTrainedModel, gates: dict[str, Tensor], round_to: int) -> dict[str, list[int]]:

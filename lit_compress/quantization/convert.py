@@ -17,19 +17,16 @@ from lit_compress.quantization.packed import PACKED_WEIGHTS, apply_packed_weight
 from lit_compress.quantization.stored import stored_of
 
 
-def to_integers(model: nn.Module) -> None:
-    """Store the matrices that training rounds as integers, and fix the ranges of activations.
-
-    Masks and gates must have been folded before. What the model computes stays the same, bit by bit.
+def refuse_unfinished(model: nn.Module) -> None:
+    """Refuse a model whose rounding has not begun.
 
     Args:
-        model: Changed in place.
+        model: A model that is trained with rounding.
 
     Raises:
-        ValueError: Rounding has not begun: the fit was not finished.
+        ValueError: Something is not rounded yet, or has no range.
     """
-    found = dict(fake_weights_of(model))
-    unfinished = [name for name, fake in found.items() if not fake.rounds]
+    unfinished = [name for name, fake in fake_weights_of(model) if not fake.rounds]
     unfinished += [name for name, quantizer in input_quantizers_of(model) if not quantizer.rounds]
     if unfinished:
         raise ValueError(
@@ -42,6 +39,21 @@ def to_integers(model: nn.Module) -> None:
                 f"Expected {name} to have read something in training, which its range is taken from, but it never ran; "
                 "leave it out with exclude."
             )
+
+
+def to_integers(model: nn.Module) -> None:
+    """Store the matrices that training rounds as integers, and fix the ranges of activations.
+
+    Masks and gates must have been folded before. What the model computes stays the same, bit by bit.
+
+    Args:
+        model: Changed in place.
+
+    Raises:
+        ValueError: Rounding has not begun: the fit was not finished.
+    """
+    refuse_unfinished(model)
+    found = dict(fake_weights_of(model))
     stores: dict[str, tuple[Tensor, Grid]] = {}
     for name, fake in found.items():
         weight = before_rounding(model, name).clone()

@@ -12,6 +12,7 @@ from lit_compress.callbacks import QAT, ModelFolder, Pruning
 from lit_compress.callbacks.student import deployable
 from lit_compress.models import Pretrained
 from lit_compress.models.rebuild import rebuild_student
+from lit_compress.models.transforms import transforms_of
 from lit_compress.modules import AdamW, FineTuning
 from lit_compress.pruning.target import Target
 from lit_compress.quantization import Scheme
@@ -22,8 +23,9 @@ from lit_compress.quantization.stage import FROZEN
 from lit_compress.schedules import Progress
 from tests.callbacks.conftest import data_module
 from tests.callbacks.foreign import Foreign, fit
+from tests.callbacks.l0_fits import l0, wide
 from tests.callbacks.test_pruning_resume import same
-from tests.tiny import tiny_bert
+from tests.tiny import tiny_batch, tiny_bert
 
 KINDS = {
     "int8": {},
@@ -180,3 +182,33 @@ def test_a_projection_that_never_ran_is_named():
             step.observer.observe(torch.ones(2))
     with pytest.raises(ValueError, match="Expected spare to have read something in training"):
         deployable(model)
+
+
+@pytest.mark.parametrize("first", ["gates", "rounding"])
+@pytest.mark.parametrize("gates", ["pair", "cofi"])
+def test_gates_and_rounding_in_one_fit(gates, first, tmp_path):
+    """What is shipped computes what the fit ended with; where it is killed it goes on, bit by bit."""
+
+    def callbacks():
+        found = [
+            l0(gates, freeze_at=0.4, gate_lr=0.5),
+            QAT(weights=Scheme(4), learned_steps=True, quantize_at=0.5, freeze_at=0.8),
+        ]
+        return found if first == "gates" else found[::-1]
+
+    keep = ModelCheckpoint(dirpath=tmp_path, every_n_train_steps=3, save_top_k=-1, filename="{step}")
+    whole = fit([*callbacks(), keep], tmp_path, module=wide())
+    again = fit(callbacks(), tmp_path, module=wide(), resume=tmp_path / "step=6.ckpt")
+    assert same(whole.state_dict(), again.state_dict())
+    small = deployable(whole.net)
+    assert {entry[0] for entry in transforms_of(small)} == {"shape", "input_quantizers", "packed_weights"}
+    batch = {key: value for key, value in tiny_batch(seed=0).items() if key not in ("labels", "example_id")}
+    whole.net.eval()
+    with torch.no_grad():
+        assert torch.allclose(small(**batch).logits, whole.net(**batch).logits, atol=1e-4)
+
+
+def test_refuses_groups_of_weights_beside_gates(tmp_path):
+    grouped = QAT(weights=Scheme(4, per="group", group_size=8))
+    with pytest.raises(ValueError, match="groups would be torn apart; prune in a first fit"):
+        fit([grouped, l0("pair")], tmp_path, module=wide())
