@@ -143,6 +143,23 @@ PARTS: dict[str, tuple[type, dict]] = {
         pl.Callback,
         {"quality": "val/mcc", "at_least": "0.98*teacher", "minimise": "benchmark/size_mb"},
     ),
+    "WeightClustering": (
+        pl.Callback,
+        {
+            "clusters": 8,
+            "embedding_clusters": 32,
+            "rows": 16,
+            "embedding_rows": 64,
+            "init": "density",
+            "keep_zeros": True,
+            "centroid_bits": 8,
+            "entropy": True,
+            "centroid_lr": 1e-3,
+            "cluster_at": 0.3,
+            "include": ["attention"],
+            "exclude": ["classifier"],
+        },
+    ),
     # scores of pruning
     "Magnitude": (Score, {}),
     "Random": (Score, {"seed": 1}),
