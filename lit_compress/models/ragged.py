@@ -22,6 +22,7 @@ from transformers.initialization import no_init_weights
 
 from lit_compress.models.loading import refuse_misfit, unreadable
 from lit_compress.models.transforms import SHAPES, restore
+from lit_compress.quantization.stored import stored_of
 
 #: Stem of the weight files.
 WEIGHTS = "lit_compress"
@@ -200,13 +201,17 @@ def load_weights(
     missing = [name for name, place in places.items() if id(place) not in filled]
     refuse_misfit(type(model).__name__, source, mismatched, missing, unexpected)
     for name, tensor in weights.items():
-        wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+        # Buffers are ranges, scales and codebooks, which do not take part in products themselves.
+        is_weight = isinstance(places[name], nn.Parameter) and tensor.is_floating_point()
+        wanted = dtype if dtype is not None and is_weight else tensor.dtype
         # Copied into memory of its own: sums depend on how the bytes are aligned, and in the file they are not.
         places[name].data = tensor.to(wanted, copy=True)
     for module in model.modules():
         derive: Any = getattr(module, "after_load", None)
         if derive is not None:
             derive()
+    for _, stored in stored_of(model) if dtype is not None else ():
+        stored.cast_values(dtype)
 
 
 def _read(folder: Path) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from lit_compress.modules.optim import AdamW, LRSchedule, OptimizerFactory, Warm
 from lit_compress.modules.random_state import capture_random_state, restore_random_state
 from lit_compress.modules.tasks import Classification, Task
 from lit_compress.modules.vocabulary import check_embedding
+from lit_compress.quantization.stored import refuse_stored
 
 _STAGES = ("val", "test")
 
@@ -92,6 +93,8 @@ class CompressionModule(pl.LightningModule):
         """Build the models before weights are loaded and before the optimizer is made."""
         self._total_steps = None  # another fit may have another length
         self.configure_model()
+        if stage == "fit":
+            refuse_stored(self.student)
 
     def configure_model(self) -> None:
         """Build the student and the metrics once."""

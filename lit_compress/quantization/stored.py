@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lit_compress.quantization.fake_weights import output_axis
@@ -38,6 +39,11 @@ class Stored(nn.Module, ABC):
     def after_load(self) -> None:
         """Compute the values anew: the buffers were filled from outside."""
 
+    def cast_values(self, dtype: torch.dtype) -> None:
+        """Compute with another type from now on; what files hold stays as precise as it is."""
+        owner = self._owner[0]
+        owner._buffers[self.tensor] = self.values.to(dtype)
+
     def give_back(self) -> None:
         """Make the matrix a parameter again, with the values that it has; this module belongs to nobody then."""
         owner, values = self._owner[0], self.values
@@ -58,3 +64,21 @@ def stored_of(model: nn.Module) -> Iterator[tuple[str, Stored]]:
         if isinstance(module, Stored):
             path = name.rpartition(".")[0]
             yield (f"{path}.{module.tensor}" if path else module.tensor), module
+
+
+def refuse_stored(model: nn.Module) -> None:
+    """Refuse to train a model whose weights are stored in few bits: only its biases and norms would learn.
+
+    Args:
+        model: The student of a fit.
+
+    Raises:
+        ValueError: A matrix is not stored as an ordinary parameter.
+    """
+    names = [name for name, _ in stored_of(model)]
+    if names or getattr(model, "is_quantized", False):
+        raise ValueError(
+            f"Expected a student with weights that can be trained but {names[0] if names else 'the model'} is stored "
+            "in few bits; start from the folder that it was made from, which quantized_from in its lit_compress.json or "
+            "its model card names."
+        )
