@@ -79,6 +79,6 @@ def refuse_stored(model: nn.Module) -> None:
     if names or getattr(model, "is_quantized", False):
         raise ValueError(
             f"Expected a student with weights that can be trained but {names[0] if names else 'the model'} is stored "
-            "in few bits; start from the folder that it was made from, which quantized_from in its lit_compress.json or "
-            "its model card names."
+            "in few bits; start from the folder that it was made from, which its lit_compress.json or its model card "
+            "names."
         )
