@@ -35,6 +35,7 @@ from lit_compress.files import describe_file
 from lit_compress.models.factory import load_config
 from lit_compress.models.loading import written_by
 from lit_compress.models.manifest import is_rounded, read_manifest
+from lit_compress.quantization.plain_folder import plain_folder
 
 _FACTS = "facts.json"
 _ERROR = "error.json"
@@ -284,7 +285,11 @@ def _work(name: str, folder: Path, target: Path) -> None:
             "which only PyTorch computes with; give the model that it was made from."
         )
     facts = way.facts(folder)
-    facts["parity_error"] = way.build(folder, target, samples)
+    if type(way).build is Builder.build:
+        facts["parity_error"] = None
+    else:
+        with plain_folder(folder) as plain:
+            facts["parity_error"] = way.build(plain, target, samples)
     files = {path.name: describe_file(path) for path in sorted(target.iterdir())}
     (target / _FACTS).write_text(json.dumps({"facts": facts, "files": files}, indent=1), encoding="utf-8")
 
