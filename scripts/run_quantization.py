@@ -39,6 +39,12 @@ class Row:
     seeds: tuple[int, ...] = (0,)
 
 
+def clusters(count: int, prefix: str = "") -> list[str]:
+    """Arguments for so many values per codebook, of projections and embeddings."""
+    names = ("clusters", "embedding_clusters") if prefix else ("clusters", "embedding-clusters")
+    return [f"--{prefix}{name}={count}" for name in names]
+
+
 #: The rows of the table, and those that its text compares them with.
 ROWS: dict[str, Row] = {
     "bf16": Row(None, ["--method=bf16"]),
@@ -53,6 +59,10 @@ ROWS: dict[str, Row] = {
     "channel4_gptq": Row(None, ["--method=gptq", "--bits=4", "--activations=static"]),
     "lsq_w4a8": Row("quantize/lsq_w4a8"),
     "distil_qat": Row("combine/distil_qat"),
+    **{f"kmeans{k}_nearest": Row(None, ["--method=kmeans", *clusters(k)]) for k in (256, 16, 8)},
+    **{f"kmeans{k}": Row("quantize/kmeans", clusters(k, "trainer.callbacks.")) for k in (256, 16, 8)},
+    "kmeans_int8_hybrid": Row("quantize/kmeans_int8_hybrid"),
+    "nf4": Row(None, ["--method=nf4"]),
 }
 
 
