@@ -23,6 +23,7 @@ from lit_compress.callbacks import Benchmark, ModelFolder
 from lit_compress.callbacks.checkpoint import BestAndLast
 from lit_compress.dashboard.login import has_key, offline_by_choice
 from lit_compress.errors import check_yaml, suggestion, tidy
+from lit_compress.quantization.recipe import refuse_quantize_recipes
 
 _CHECKPOINT_NAMES = ("best", "last")
 _SECTIONS = (
@@ -168,6 +169,7 @@ def run(arguments: Sequence[str]) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         check_yaml(_config_files(arguments))
+        refuse_quantize_recipes(_config_files(arguments), arguments[0])
         CompressCLI(arguments)
     except (ValueError, FileNotFoundError, ImportError, OSError) as error:
         if os.environ.get("LIT_COMPRESS_TRACEBACK"):

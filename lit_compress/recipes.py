@@ -112,6 +112,9 @@ def index_markdown() -> str:
         "--model.objectives.pkd.weight=100`. A single value is changed on the command line by its path, such as "
         "`--model.objectives.soft.weight=0.3`. What a merge really says: `--print_config=skip_default`.",
         "",
+        "Recipes whose command begins with `lit-compress quantize` round a finished model without training. One "
+        "`--config` holds a method and its options, and options on the command line win.",
+        "",
         "| recipe | idea | paper |",
         "|---|---|---|",
     ]

@@ -10,11 +10,16 @@ from transformers import AutoModelForSequenceClassification
 import lit_compress
 from lit_compress import callbacks, cli, data, models, modules, objectives, pruning
 from lit_compress.__main__ import main
+from lit_compress.models.checkpoint import save_folder
 from lit_compress.recipes import CARD_KEYS, index_markdown, list_recipes, read_card
 from tests.runs import RECIPES, ROOT, arguments, logged
+from tests.tiny import tiny_bert
 
 FILES = sorted(path for path in RECIPES.rglob("*.yaml") if path.parent.name != "overlays")
 NAMES = [path.relative_to(RECIPES).with_suffix("").as_posix() for path in FILES]
+# Those for lit-compress quantize; the others are for lit-compress fit.
+QUANTIZE = [name for name in NAMES if "method" in yaml.safe_load((RECIPES / f"{name}.yaml").read_text())]
+FIT = [name for name in NAMES if name not in QUANTIZE]
 OVERLAYS = sorted((RECIPES / "overlays").glob("*.yaml"))
 PUBLIC = {
     name for package in (callbacks, data, models, modules, objectives, pruning) for name in package.__all__
@@ -40,7 +45,7 @@ def class_names(node):
 
 
 def test_all_recipes_are_found():
-    assert len(NAMES) >= 10
+    assert len(FIT) >= 10 and len(QUANTIZE) >= 5
     assert len(OVERLAYS) >= 5
     assert [recipe.name for recipe in list_recipes()] == sorted(NAMES)
     assert len(NAMES) + len(OVERLAYS) == len(list(RECIPES.rglob("*.y*ml")))
@@ -55,11 +60,42 @@ def test_card_is_full_and_true(name):
     assert card["paper"].startswith("none") or "arXiv" in card["paper"]
     assert f"--config recipes/{name}.yaml" in card["command"]
     parts = set(card["parts"].replace(",", " ").split())
+    if name in QUANTIZE:
+        assert parts == {content["method"]}
+        assert card["command"].startswith("lit-compress quantize")
+        return
+    assert card["command"].startswith("lit-compress fit")
     assert parts <= class_names(content) <= parts | COMMON
     assert class_names(content) <= PUBLIC  # bare names only
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", QUANTIZE)
+def test_quantizes_end_to_end(name, cli_task, tmp_path, capsys):
+    assert main(["recipes", "validate", str(RECIPES / f"{name}.yaml")]) == 0
+    teacher = save_folder(tmp_path / "teacher", tiny_bert(layers=2, hidden=64, labels=2), None, {})
+    source = {"folder": str(cli_task), "train": "train.tsv", "validation": "dev.tsv"}
+    init = {"source": {"class_path": "Files", "init_args": source}, "text": ["sentence"]}
+    init |= {"tokenizer": str(cli_task / "teacher"), "cache_dir": str(tmp_path / "tokens")}
+    data = {"data": {"class_path": "TextClassificationDataModule", "init_args": init}}
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump(data))
+    words = [str(teacher), "--out", str(tmp_path / "small"), "--data", str(tmp_path / "data.yaml")]
+    assert main(["quantize", "--config", str(RECIPES / f"{name}.yaml"), *words]) == 0
+    assert "the logits differ by" in " ".join(capsys.readouterr().out.split())
+    facts = json.loads((tmp_path / "small" / "lit_compress.json").read_text())["quantization"]
+    assert facts["method"] == read_card(RECIPES / f"{name}.yaml")[1]["parts"]
+    model, full = lit_compress.load(tmp_path / "small"), lit_compress.load(teacher)
+    sizes = [
+        sum(path.stat().st_size for path in place.glob("*.safetensors"))
+        for place in (tmp_path / "small", teacher)
+    ]
+    assert sizes[0] < 0.6 * sizes[1]
+    ids = torch.randint(5, 90, (4, 9), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        one, other = model(ids).logits.float(), full(ids).logits
+    assert 0 < (one - other).norm() < 0.5 * other.norm()
+
+
+@pytest.mark.parametrize("name", FIT)
 def test_runs_end_to_end(name, cli_task, tmp_path):
     # Four epochs: in the second TinyBERT changes its stage.
     words = arguments(name, cli_task, tmp_path, "--trainer.max_epochs=4", *SMALLER.get(name, []))

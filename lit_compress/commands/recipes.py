@@ -41,9 +41,13 @@ def recipes_validate(files: list[str], merge: bool = False) -> None:
         merge: Whether they are one configuration, later files winning.
     """
     from lit_compress.cli import validate_recipes
+    from lit_compress.quantization.recipe import is_quantize_recipe, read_quantize_recipe
 
     for group in [files] if merge else [[file] for file in files]:
-        validate_recipes(group)
+        if len(group) == 1 and is_quantize_recipe(group[0]):
+            read_quantize_recipe(group[0])
+        else:
+            validate_recipes(group)
         print(f"{' + '.join(group)}: valid")
 
 
