@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -26,71 +24,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench_files import EAGER, ONNX_FILE, Size, Worker, faster, measure, predictions, sizes_of
 from bench_pages import write_page
 from tokenizers import Tokenizer
 
 from lit_compress.benchmark.environment import describe_environment, load_average
-from lit_compress.benchmark.intervals import Ratio, Spread
+from lit_compress.benchmark.intervals import Spread
 
-EAGER = "eager PyTorch"
 #: Our files, and those of Optimum that each is compared with.
 RIVALS = {"onnx-fp32": ("plain", "O2", "O3"), "onnx-int8": ("int8", "int8-per-channel")}
-#: CPU seconds that one measurement takes at least.
-LEAST_SECONDS = 0.1
-Size = tuple[int, int]
-
-
-# -- the process that measures one model -----------------------------------------------------------
-
-
-def work(name: str, path: Path) -> None:
-    """Answer requests on stdin, ``{"ids": [[...]], "repeat": n}``, with the CPU seconds of a run and the logits."""
-    if name == EAGER:
-        import torch
-
-        from lit_compress.benchmark.runtimes.torch_eager import TorchFp32
-
-        torch.set_num_threads(1)
-        session: Any = TorchFp32().open(path, path, "cpu", 1)
-    else:
-        from lit_compress.benchmark.runtimes.onnx import OnnxSession
-
-        session = OnnxSession(path, 1)
-    for line in sys.stdin:
-        request = json.loads(line)
-        ids = np.array(request["ids"], dtype=np.int64)
-        inputs = session.inputs({"input_ids": ids, "attention_mask": np.ones_like(ids)})
-        output = session.run(inputs)
-        start = time.process_time()
-        for _ in range(request["repeat"]):
-            output = session.run(inputs)
-        seconds = time.process_time() - start
-        print(json.dumps({"seconds": seconds, "logits": session.logits(output).tolist()}), flush=True)
-
-
-class Worker:
-    """A clean process that runs one model."""
-
-    def __init__(self, name: str, path: Path) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, "--work", name, str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-
-    def ask(self, ids: Sequence[Sequence[int]], repeat: int) -> dict[str, Any]:
-        """Return the seconds of ``repeat`` runs, and the logits."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"ids": ids, "repeat": repeat}) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.communicate()
 
 
 # -- exports and measurements ----------------------------------------------------------------------
@@ -121,40 +63,7 @@ def export_optimum(python: str, model: Path, folder: Path) -> dict[str, Any]:
     return json.loads((folder / "made.json").read_text())
 
 
-def measure(
-    workers: dict[str, Worker], sizes: Sequence[Size], rounds: int, vocabulary: int
-) -> dict[Size, dict[str, list[float]]]:
-    """Return CPU seconds of a run per size, model and round."""
-    draw = np.random.default_rng(0)
-    times: dict[Size, dict[str, list[float]]] = {size: {name: [] for name in workers} for size in sizes}
-    repeat: dict[tuple[str, Size], int] = {}
-    for turn in range(rounds + 1):
-        for size in sizes:
-            ids = draw.integers(1, vocabulary, size).tolist()
-            for name in draw.permutation(list(workers)).tolist():
-                count = repeat.get((name, size), 1)
-                seconds = workers[name].ask(ids, count)["seconds"] / count
-                if turn:
-                    times[size][name].append(seconds)
-                else:  # the first round warms up, and tells how often to repeat
-                    repeat[name, size] = int(np.ceil(LEAST_SECONDS / max(seconds, 1e-6)))
-        print(f"round {turn} of {rounds}", flush=True)
-    return times
-
-
-def predictions(worker: Worker, texts: Sequence[Sequence[int]]) -> np.ndarray:
-    """Return the label of every text, one at a time."""
-    return np.array([int(np.argmax(worker.ask([ids], 0)["logits"][0])) for ids in texts])
-
-
 # -- the page --------------------------------------------------------------------------------------
-
-
-def faster(times: dict[str, list[float]], name: str, other: str) -> str:
-    """Return how much faster a model is than another, with the interval."""
-    ratios = np.array(times[other]) / np.array(times[name])
-    found = Ratio.of(ratios, less_is_faster=False, seed=0)
-    return f"{found.median:.2f}× ({found.low:.2f}–{found.high:.2f})"
 
 
 def table(times: dict[str, list[float]], files: dict[str, dict[str, Any]], same: dict[str, float]) -> str:
@@ -226,16 +135,12 @@ def main() -> None:
     parser.add_argument(
         "texts", type=Path, nargs="?", help="file with a text and a TAB per line, after a heading"
     )
-    parser.add_argument("--work", nargs=2, metavar=("NAME", "PATH"), help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, default=Path("runs/sst2_sentences/teacher/model"))
     parser.add_argument("--sizes", default="1x64,1x128,32x64,32x128", help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=12, help="default: %(default)s")
     parser.add_argument("--folder", type=Path, default=Path("runs/bench_export"), help="of exports")
     parser.add_argument("--out", type=Path, default=Path("docs/bench_export.md"), help="the page")
     args = parser.parse_args()
-    if args.work:
-        work(args.work[0], Path(args.work[1]))
-        return
     if args.texts is None:
         parser.error("name the Python of the environment that holds Optimum, and a file of texts")
     optimum = export_optimum(args.python, args.model, args.folder / "optimum")
@@ -245,17 +150,13 @@ def main() -> None:
     tokenizer.enable_truncation(128)
     lines = args.texts.read_text(encoding="utf-8").splitlines()[1:]
     ids = [entry.ids for entry in tokenizer.encode_batch([line.split("\t")[0] for line in lines])]
-    sizes: list[Size] = []
-    for size in args.sizes.split(","):
-        batch, _, length = size.partition("x")
-        sizes.append((int(batch), int(length)))
-    workers = {EAGER: Worker(EAGER, args.model)}
-    workers |= {name: Worker(name, Path(file["file"])) for name, file in files.items()}
+    workers = {EAGER: Worker("torch-fp32", args.model, args.model)}
+    workers |= {name: Worker(ONNX_FILE, args.model, Path(file["file"])) for name, file in files.items()}
     try:
         loads = [load_average() or 0.0]
         labels = {name: predictions(worker, ids) for name, worker in workers.items()}
         same = {name: float(np.mean(found == labels[EAGER])) for name, found in labels.items()}
-        times = measure(workers, sizes, args.rounds, tokenizer.get_vocab_size())
+        times = measure(workers, sizes_of(args.sizes), args.rounds, tokenizer.get_vocab_size())
         loads.append(load_average() or 0.0)
     finally:
         for worker in workers.values():
