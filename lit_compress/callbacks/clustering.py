@@ -11,11 +11,13 @@ from torch.optim import Optimizer
 from lit_compress.callbacks.transform import TransformCallback, own_group
 from lit_compress.pruning.masks import refuse_tied
 from lit_compress.quantization.choice import choose
-from lit_compress.quantization.clustered_weights import apply_clustered_weights, clustered_weights_of
+from lit_compress.quantization.clustered_weights import (
+    apply_clustered_weights,
+    begin_clustering,
+    clustered_weights_of,
+)
 from lit_compress.quantization.codebook import Codebook
-from lit_compress.quantization.fake_weights import before_rounding
 from lit_compress.quantization.kmeans import check_init
-from lit_compress.quantization.stage import ROUND
 from lit_compress.schedules import Progress
 
 
@@ -99,12 +101,8 @@ class WeightClustering(TransformCallback):
 
     def move(self, model: nn.Module, progress: Progress) -> None:
         """Begin to cluster."""
-        if not self.settled(progress):
-            return
-        for name, step in clustered_weights_of(model):
-            if not step.rounds:
-                step.begin(before_rounding(model, name), self.init)
-                step.set_stage(ROUND)
+        if self.settled(progress):
+            begin_clustering(model, self.init)
 
     def settled(self, progress: Progress) -> bool:
         """Return whether weights are clustered: a checkpoint from before would not compute what it was judged by."""

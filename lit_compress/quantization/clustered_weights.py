@@ -6,7 +6,7 @@ them follows from the weight itself, which goes on training too, and is found an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from lit_compress.models.parametrized import register, steps_of
 from lit_compress.models.transforms import record
 from lit_compress.quantization.codebook import Codebook, blocks_of, codebooks_in, from_blocks
-from lit_compress.quantization.fake_weights import output_axis
+from lit_compress.quantization.fake_weights import before_rounding, output_axis
 from lit_compress.quantization.kmeans import kmeans
 from lit_compress.quantization.nearest import nearest
-from lit_compress.quantization.stage import Staged
+from lit_compress.quantization.stage import ROUND, Staged
 
 #: Name of the transform.
 CLUSTERED_WEIGHTS = "clustered_weights"
@@ -149,6 +149,28 @@ def apply_clustered_weights(
             register(module, tensor, step.to(weight.device))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
+
+
+def begin_clustering(model: nn.Module, init: str, tell: Callable[[str, float], None] | None = None) -> None:
+    """Begin to cluster what is not clustered yet, with the centroids of k-means.
+
+    Args:
+        model: Changed in place.
+        init: See :func:`~lit_compress.quantization.kmeans.kmeans`.
+        tell: Told what is done, and which share of it.
+
+    Raises:
+        ValueError: A weight is no number.
+    """
+    found = [(name, step) for name, step in clustered_weights_of(model) if not step.rounds]
+    for number, (name, step) in enumerate(found):
+        if tell is not None:
+            tell(f"clustering {name}", number / len(found))
+        try:
+            step.begin(before_rounding(model, name), init)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        step.set_stage(ROUND)
 
 
 def clustered_weights_of(model: nn.Module) -> Iterator[tuple[str, ClusteredWeight]]:

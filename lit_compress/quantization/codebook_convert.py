@@ -66,9 +66,11 @@ def to_codebooks(model: nn.Module) -> None:
 
 @torch.no_grad()
 def _store(step: ClusteredWeight, weight: Tensor) -> _Store:
-    centroids = step.ordered().clone()
+    centroids, indices = step.ordered().clone(), step.indices(weight)
+    if step.codebook.keep_zeros:
+        centroids, indices = _zero_first(centroids, indices)
     # What fills up the last codebook is not stored.
-    indices = step.indices(weight).reshape(-1)[: step.size].to(torch.uint8)
+    indices = indices.reshape(-1)[: step.size].to(torch.uint8)
     packed = pack(indices, step.codebook.bits)
     if step.codebook.entropy:
         lengths, sizes, data = (
@@ -77,3 +79,13 @@ def _store(step: ClusteredWeight, weight: Tensor) -> _Store:
         if len(data) + sizes.numel() + len(lengths) < len(packed):
             return _Store(centroids, data, lengths, sizes)
     return _Store(centroids, packed)
+
+
+def _zero_first(centroids: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """Move the zero of every codebook to its beginning, so that a Huffman code has one short word for all zeros."""
+    zero = (centroids == 0).to(torch.uint8).argmax(1, keepdim=True)
+    numbers = torch.arange(centroids.shape[1], device=centroids.device)[None]
+    # What is below the zero moves up by one.
+    before = torch.where(numbers == 0, zero, numbers - (numbers <= zero).long())
+    moved = torch.where(indices < zero, indices + 1, torch.where(indices == zero, 0, indices))
+    return centroids.gather(1, before), moved

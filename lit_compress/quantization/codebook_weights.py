@@ -63,7 +63,7 @@ class CodebookWeight(Stored):
         """Store a matrix.
 
         Args:
-            centroids: ``(codebooks, clusters)``, ascending, before they are rounded.
+            centroids: ``(codebooks, clusters)``, before they are rounded.
             indices: As bytes, packed or coded.
             lengths: Of the words of the code.
             sizes: Of its stretches.
@@ -96,7 +96,7 @@ class CodebookWeight(Stored):
         return from_blocks(flat, self.values, self.output_axis)
 
     def codebooks(self) -> Tensor:
-        """Return the values ``(codebooks, clusters)``, ascending, in float32."""
+        """Return the values ``(codebooks, clusters)``, in float32."""
         if self.scale is None:
             return self.centroids.float()
         return self.centroids.float() * self.scale.float()[:, None]

@@ -12,12 +12,10 @@ from transformers import PreTrainedModel
 from lit_compress.models.transforms import transforms_of
 from lit_compress.pruning.masks import refuse_tied
 from lit_compress.quantization.choice import choose
-from lit_compress.quantization.clustered_weights import apply_clustered_weights, clustered_weights_of
+from lit_compress.quantization.clustered_weights import apply_clustered_weights, begin_clustering
 from lit_compress.quantization.codebook import Codebook
 from lit_compress.quantization.codebook_convert import to_codebooks
-from lit_compress.quantization.fake_weights import before_rounding
 from lit_compress.quantization.samples import Samples
-from lit_compress.quantization.stage import ROUND
 
 
 @torch.no_grad()
@@ -68,11 +66,7 @@ def kmeans(
     _check(model, [f"{name}.weight" for names, _ in settings.values() for name in names])
     for part, (names, book) in settings.items():
         apply_clustered_weights(model, [f"{name}.weight" for name in names], asdict(book), part)
-    steps = list(clustered_weights_of(model))
-    for number, (name, step) in enumerate(steps):
-        tell(f"clustering {name}", number / len(steps))
-        step.begin(before_rounding(model, name), init)
-        step.set_stage(ROUND)
+    begin_clustering(model, init, tell)
     to_codebooks(model)
     facts: dict[str, Any] = {part: str(book) for part, (_, book) in settings.items()}
     return {**facts, "init": init, "keep_zeros": keep_zeros, "entropy": entropy}
