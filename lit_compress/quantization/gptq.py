@@ -14,7 +14,12 @@ _BLOCK = 128
 
 
 def gptq(
-    weight: Tensor, hessian: Tensor, scheme: Scheme, damp: float = 0.01, ordered: bool = True
+    weight: Tensor,
+    hessian: Tensor,
+    scheme: Scheme,
+    damp: float = 0.01,
+    ordered: bool = True,
+    grid: Grid | None = None,
 ) -> tuple[Tensor, Grid]:
     """Round a matrix so that its outputs stay near, given what it reads.
 
@@ -26,6 +31,7 @@ def gptq(
         scheme: How to round; grids cover the weights as they are before, also those of groups.
         damp: What is added to the diagonal of the Hessian, as a share of its mean.
         ordered: Begin with the inputs that matter most, while there are others that can make up for their errors.
+        grid: The grid of the rows; the one that covers them where ``None``.
 
     Returns:
         Values on the grid, ``(outputs, inputs)``, and the grid, see
@@ -36,8 +42,8 @@ def gptq(
     """
     work = weight.detach().to(hessian.dtype).clone()
     outputs, inputs = work.shape
-    rows = rows_of(weight.detach().float(), scheme)
-    grid = grid_of(*range_of(rows, scheme), scheme)
+    if grid is None:
+        grid = grid_of(*range_of(rows_of(weight.detach().float(), scheme), scheme), scheme)
     scale, points = (_per_weight(part, outputs, inputs).to(work.dtype) for part in grid)
     order = (
         hessian.diagonal().argsort(descending=True) if ordered else torch.arange(inputs, device=work.device)

@@ -9,10 +9,13 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from lit_compress.quantization.inputs import DYNAMIC
+from lit_compress.quantization.mixed_file import read_mixed
 from lit_compress.quantization.post_training import quantize_model
 from lit_compress.quantization.samples import Samples
 from lit_compress.quantization.scheme import Scheme
 
+# Of what a file of mixed bits stands for.
+_DEFAULTS = (8, None, 8, None, None, None)
 _ACTIVATIONS = ("none", "static", DYNAMIC)
 
 
@@ -32,6 +35,7 @@ def linear(
     seed: int | None = None,
     include: list[str] | None = None,
     exclude: list[str] | None = None,
+    mixed: str | None = None,
 ) -> dict[str, Any]:
     """Round every weight to a value of its grid.
 
@@ -51,6 +55,8 @@ def linear(
         seed: Draws these at random.
         include: Parts of the names of projections and embeddings to round; all where ``None``.
         exclude: Parts of the names of those to leave as they are.
+        mixed: File with the bits of every matrix, which ``lit-compress sensitivity`` writes, in the place of all that
+            says how weights are rounded; for ``nearest`` and ``gptq``.
 
     Returns:
         What was done, for the manifest.
@@ -62,8 +68,15 @@ def linear(
         raise ValueError(
             f"Expected activations to be one of {', '.join(_ACTIVATIONS)} but got {activations!r}."
         )
-    weights = _scheme(bits, group_size)
+    weights: Scheme | dict[str, Scheme] = _scheme(bits, group_size)
     tables = _scheme(embedding_bits, embedding_group_size) if embedding_bits else None
+    if mixed is not None:
+        if (bits, group_size, embedding_bits, embedding_group_size, include, exclude) != _DEFAULTS:
+            raise ValueError(
+                "Expected either --mixed, whose file says how every matrix is rounded, or --bits, --group-size, "
+                "--embedding-bits, --embedding-group-size, --include and --exclude, but got both; leave one out."
+            )
+        weights, tables = read_mixed(mixed, model), None
     rounded = None if activations == "none" else Scheme(8, False, "tensor")
     needs = method != "nearest" or activations == "static"
     quantize_model(
@@ -78,11 +91,16 @@ def linear(
         exclude or [],
         tell=tell,
     )
-    facts = {
+    facts: dict[str, Any] = {
         "weights": str(weights),
         "embeddings": None if tables is None else str(tables),
         "activations": activations,
     }
+    if not isinstance(weights, Scheme):
+        facts = {
+            "mixed": {name: str(scheme) for name, scheme in weights.items()},
+            "activations": activations,
+        }
     return {**facts, "texts": texts, "seed": seed, "ranges": ranges} if needs else facts
 
 

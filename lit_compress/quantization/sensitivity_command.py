@@ -1,0 +1,117 @@
+"""``lit-compress sensitivity``: measures what each block of a model can stand, and writes its bits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from lit_compress.benchmark.candidates import texts_of_models
+from lit_compress.benchmark.folders import local_folder
+from lit_compress.pruning.source import open_source
+from lit_compress.quantization.mixed import Option, allocate
+from lit_compress.quantization.mixed_file import write_mixed
+from lit_compress.quantization.mixed_plan import plan_of
+from lit_compress.quantization.sensitivity import Sensitivity, draw_subsets, sensitivities
+
+
+def sensitivity_command(
+    folder: str,
+    out: str,
+    budget_mb: float | None = None,
+    average_bits: float | None = None,
+    bits: Sequence[int] = (2, 3, 4),
+    group_size: int = 8,
+    zero_points: bool = False,
+    embedding_bits: int = 8,
+    per: str = "block",
+    data: str | None = None,
+    share: float = 0.1,
+    subsets: int = 5,
+    seed: int = 0,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+) -> dict[str, Sensitivity]:
+    """Measure every block, choose its bits, print a Markdown table, and write a file for ``mixed``.
+
+    Args:
+        folder: Folder of a fine-tuned model, hub name or ``package:NAME``.
+        out: The JSON file.
+        budget_mb: Megabytes (1e6) of all weights of the model, as they are stored.
+        average_bits: In its place: bits that a weight of the blocks may have on average.
+        bits: Widths to choose from.
+        group_size: Consecutive outputs that share a scale.
+        zero_points: Whether grids have zero points, as in Q-BERT; learned steps (LSQ) cannot have them.
+        embedding_bits: Bits of the embeddings; 0 leaves them as they are.
+        per: What gets bits of its own: ``block`` or ``matrix``.
+        data: YAML file with a ``data`` section; the ``config.yaml`` of the folder's run where ``None``.
+        share: Share of the training rows in every subset.
+        subsets: Number of random subsets.
+        seed: Of the subsets and of the power iteration.
+        include: Parts of the names of projections and embeddings to round; all where ``None``.
+        exclude: Parts of the names of those to leave as they are.
+
+    Returns:
+        The sensitivity of every part.
+
+    Raises:
+        ValueError: A setting, the data or the model cannot be used, or the budget cannot be reached.
+    """
+    if (budget_mb is None) == (average_bits is None):
+        raise ValueError(
+            "Expected one budget, --budget-mb or --average-bits, but got "
+            f"{'none' if budget_mb is None else 'both'}; give one of them."
+        )
+    place = local_folder(folder)
+    model = open_source(str(place)).model
+    plan = plan_of(model, bits, group_size, zero_points, embedding_bits, per, include, exclude)
+    fixed = plan.fixed_bytes()
+    budget = round(1e6 * (budget_mb or 0)) - fixed if average_bits is None else plan.budget(average_bits)
+    try:
+        allocate(plan.sizes(), budget)  # before the time that measuring takes
+    except ValueError as error:
+        raise ValueError(f"{error} Other weights take {fixed / 1e6:.3f} MB besides.") from error
+    known = texts_of_models([place], data, "train")
+    if known is None:
+        raise ValueError(
+            "Expected training texts but nothing names data; give a YAML file with a data section with --data."
+        )
+    drawn = draw_subsets(known.datamodule, share, subsets, seed)
+    begun = time.perf_counter()
+    with _progress() as tell:
+        found = sensitivities(model, plan.parts, drawn, seed, tell=tell)
+    seconds = time.perf_counter() - begun
+    chosen = allocate(plan.options({part: one.omega for part, one in found.items()}), budget)
+    total = fixed + sum(option.bytes for option in chosen.values())
+    facts = {"model": str(folder), "share": share, "seed": seed, "seconds": round(seconds, 1), "bytes": total}
+    parts = {
+        part: {"eigenvalues": list(one.eigenvalues), "omega": one.omega, **chosen[part]._asdict()}
+        for part, one in found.items()
+    }
+    write_mixed(out, plan.schemes(chosen), {**facts, "parts": parts})
+    print(_table(found, chosen))
+    print(
+        f"\n{plan.average(chosen):.3g} bits per weight of the blocks; all weights {total / 1e6:,.2f} MB, of which "
+        f"{fixed / 1e6:,.2f} MB are outside of the blocks. {subsets} subsets of {100 * share:g} % of the training "
+        f"rows took {seconds:,.0f} s.\n{out}: for QAT with mixed, and lit-compress quantize --mixed"
+    )
+    return found
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[float], None]]:
+    columns = (SpinnerColumn(), TextColumn("power iteration"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda share: bar.update(task, completed=share)
+
+
+def _table(found: Mapping[str, Sensitivity], chosen: Mapping[str, Option]) -> str:
+    lines = ["| part | mean λ | std λ | Ω | bits | bytes |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
+    for part, one in found.items():
+        option = chosen[part]
+        figures = [f"{value:.4g}" for value in (one.mean, one.std, one.omega)]
+        lines.append(f"| {part} | {' | '.join(figures)} | {option.bits} | {option.bytes:,} |")
+    return "\n".join(lines)
