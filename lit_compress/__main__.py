@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from lit_compress import __version__
 
 _FIT_VERBS = ("fit", "validate", "test", "predict")
-_OTHER_VERBS = ("benchmark", "report", "shrink", "quantize", "export", "auto", "recipes")
+_OTHER_VERBS = ("benchmark", "report", "shrink", "quantize", "sensitivity", "export", "auto", "recipes")
 
 _HELP = f"""\
 lit-compress {__version__}: make transformer models small and fast while they train, and prove it.
@@ -25,6 +25,7 @@ After a fit:
   lit-compress benchmark runs/x/model --against TEACHER     measure a model folder in clean processes
   lit-compress shrink    runs/x --out small                 remove what was pruned; a smaller model folder
   lit-compress quantize  runs/x/model --out small           weights and activations of few bits, without training
+  lit-compress sensitivity runs/x/model --average-bits 3 --out bits.json   bits for every block, for quantize and QAT
   lit-compress export    runs/x/model --format onnx         checked files for another runtime, and infer.py
   lit-compress auto      runs/x/model --quality 0.98        try every runtime, keep the best one
   lit-compress report    runs/ --out report/                table, Markdown, CSV and Pareto plots over runs

@@ -12,13 +12,23 @@ from lit_compress.commands.export import add_export
 from lit_compress.commands.quantize import add_quantize
 from lit_compress.commands.recipes import add_recipes
 from lit_compress.commands.report import add_report
+from lit_compress.commands.sensitivity import add_sensitivity
 from lit_compress.commands.shrink import add_shrink
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lit-compress")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for add in (add_report, add_benchmark, add_shrink, add_quantize, add_export, add_auto, add_recipes):
+    for add in (
+        add_report,
+        add_benchmark,
+        add_shrink,
+        add_quantize,
+        add_sensitivity,
+        add_export,
+        add_auto,
+        add_recipes,
+    ):
         add(verbs)
     return parser
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +16,7 @@ from lit_compress.quantization.awq import awq, outputs_first
 from lit_compress.quantization.calibration import Batches, in_order, read_by
 from lit_compress.quantization.choice import choose
 from lit_compress.quantization.fake_weights import output_axis
+from lit_compress.quantization.fitted import fitted_grid
 from lit_compress.quantization.gptq import gptq
 from lit_compress.quantization.grid import Grid, grid_of, range_of, rows_of
 from lit_compress.quantization.inputs import (
@@ -35,7 +36,7 @@ METHODS = ("nearest", "gptq", "awq")
 @torch.no_grad()
 def quantize_model(
     model: PreTrainedModel,
-    weights: Scheme,
+    weights: Scheme | Mapping[str, Scheme],
     embeddings: Scheme | None = None,
     activations: Scheme | None = None,
     ranges: str = "mse",
@@ -50,7 +51,8 @@ def quantize_model(
 
     Args:
         model: A finished model, in eval mode; changed in place.
-        weights: How projections are rounded.
+        weights: How projections are rounded; or the scheme of every matrix by its name, for few bits: then nothing else
+            is rounded, and outer values are cut off where that brings the others nearer.
         embeddings: How embeddings are; not at all where ``None``.
         activations: How the inputs of projections are; not at all where ``None``.
         ranges: How their ranges are found, see :class:`~lit_compress.quantization.inputs.InputQuantizer`.
@@ -71,9 +73,9 @@ def quantize_model(
         raise ValueError(
             f"Expected a model that rounds nothing yet but it has {rounded[0]}; give the model that it was made from."
         )
-    projections, tables = choose(model, include, exclude)
-    tables = tables if embeddings is not None else []
-    refuse_tied(model, [f"{name}.weight" for name in [*projections, *tables]])
+    schemes, projections = _schemes(model, weights, embeddings, include, exclude)
+    refuse_tied(model, list(schemes))
+    cuts = not isinstance(weights, Scheme)
     tell = tell or (lambda text, share: None)
     grids: dict[str, tuple[Scheme, Grid]] = {}
 
@@ -85,25 +87,45 @@ def quantize_model(
             for name, statistics in found.items():
                 module: Any = model.get_submodule(name)
                 values = outputs_first(module)
-                rounded_values, grid = gptq(values, statistics.hessian(), weights, damp)
+                scheme = schemes[f"{name}.weight"]
+                first = _grid(model, name, scheme, cuts)
+                rounded_values, grid = gptq(values, statistics.hessian(), scheme, damp, grid=first)
                 values.copy_(rounded_values)
-                grids[f"{name}.weight"] = weights, grid
+                grids[f"{name}.weight"] = scheme, grid
     elif method == "awq":
+        if not isinstance(weights, Scheme):
+            raise ValueError("Expected one scheme for awq but got one per matrix; take nearest or gptq.")
         scaled = awq(model, projections, weights, batches, read)
         grids |= {f"{name}.weight": (weights, grid) for name, grid in scaled.items()}
-    else:
-        grids |= {f"{name}.weight": (weights, _covering(model, name, weights)) for name in projections}
-    if embeddings is not None:
-        grids |= {f"{name}.weight": (embeddings, _covering(model, name, embeddings)) for name in tables}
+    for weight, scheme in schemes.items():
+        if weight not in grids:
+            grids[weight] = scheme, _grid(model, weight.removesuffix(".weight"), scheme, cuts)
     _store(model, grids)
     if activations is not None:
         _observe(model, projections, activations, ranges, batches, tell)
 
 
-def _covering(model: nn.Module, name: str, scheme: Scheme) -> Grid:
+def _schemes(
+    model: nn.Module,
+    weights: Scheme | Mapping[str, Scheme],
+    embeddings: Scheme | None,
+    include: Sequence[str] | None,
+    exclude: Sequence[str],
+) -> tuple[dict[str, Scheme], list[str]]:
+    """Return the scheme of every matrix by its name, and the projections among their modules."""
+    projections, tables = choose(model, include, exclude)
+    if not isinstance(weights, Scheme):
+        return dict(weights), [name for name in projections if f"{name}.weight" in weights]
+    schemes = {f"{name}.weight": weights for name in projections}
+    if embeddings is not None:
+        schemes |= {f"{name}.weight": embeddings for name in tables}
+    return schemes, projections
+
+
+def _grid(model: nn.Module, name: str, scheme: Scheme, cuts: bool) -> Grid:
     module: Any = model.get_submodule(name)
     rows = rows_of(module.weight.detach().float(), scheme, output_axis(module))
-    return grid_of(*range_of(rows, scheme), scheme)
+    return fitted_grid(rows, scheme)[0] if cuts else grid_of(*range_of(rows, scheme), scheme)
 
 
 def _store(model: nn.Module, grids: dict[str, tuple[Scheme, Grid]]) -> None:
