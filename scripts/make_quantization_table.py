@@ -1,0 +1,183 @@
+"""Turn the cells of scripts/run_quantization.py into a Markdown table.
+
+`--measure` first times the seed-0 model of every row in the runtimes that can compute it, in turns with the eager
+float32 teacher; run it on a quiet machine. It goes on where it was stopped.
+
+    python scripts/make_quantization_table.py --measure
+    python scripts/make_quantization_table.py --out docs/results_quantization.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from make_pruning_table import spread
+from run_quantization import ROWS
+
+from lit_compress.benchmark.folders import local_folder
+
+TEACHER = "teacher"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a row looks in the table.
+
+    Args:
+        label: The method.
+        bits: Bits of weights / embeddings / activations.
+        runtimes: Runtimes that compute it; the first ones of them that are measured are compared.
+    """
+
+    label: str
+    bits: str
+    runtimes: tuple[str, ...]
+
+
+_INTEGERS = ("onnx-int8", "openvino-int8")
+_FLOATS = ("onnx-fp32", "openvino-bf16")
+LOOKS: dict[str, Look] = {
+    TEACHER: Look("original", "32 / 32 / 32", ("torch-bf16", "onnx-fp32", "openvino-bf16", *_INTEGERS)),
+    "bf16": Look("cast", "16 / 16 / 32", ("torch-bf16", "openvino-bf16")),
+    "weights8": Look("nearest", "8 / 8 / 32", ()),
+    "dynamic": Look("nearest, dynamic ranges", "8 / 8 / 8", ("onnx-int8",)),
+    "static": Look("nearest, static ranges", "8 / 8 / 8", _INTEGERS),
+    "qat_int8": Look("**QAT**", "8 / 8 / 8", _INTEGERS),
+    "distil_qat": Look("**distillation to 3 layers + QAT**", "8 / 8 / 8", _INTEGERS),
+    "w4a8_nearest": Look("nearest, groups of 32", "4 / 4 / 8", _INTEGERS),
+    "w4a8_gptq": Look("GPTQ, groups of 32", "4 / 4 / 8", _INTEGERS),
+    "qat_int4_group": Look("**QAT**, groups of 32", "4 / 4 / 8", _INTEGERS),
+    "channel4_nearest": Look("nearest, per output", "4 / 8 / 8", _INTEGERS),
+    "channel4_gptq": Look("GPTQ, per output", "4 / 8 / 8", _INTEGERS),
+    "lsq_w4a8": Look("**LSQ**, per output", "4 / 8 / 8", _INTEGERS),
+    "nf4": Look("bitsandbytes NF4", "4 / 32 / 32", ("torch-fp32",)),
+    "mixed_nearest": Look("nearest, bits by Q-BERT", "2-4 / 8 / 8", ()),
+    "uniform3_nearest": Look("nearest, 3 bits for all", "3 / 8 / 8", ()),
+    "uniform3": Look("**QAT**, 3 bits for all", "3 / 8 / 8", ()),
+    "qbert_mixed": Look("**Q-BERT**, bits by sensitivity", "2-4 / 8 / 8", ()),
+    **{
+        f"kmeans{k}_nearest": Look(f"k-means, {k} values", f"{b} / {b} / 32", ())
+        for k, b in ((256, 8), (16, 4), (8, 3))
+    },
+    **{
+        f"kmeans{k}": Look(f"**clustering**, {k} values", f"{b} / {b} / 32", _FLOATS)
+        for k, b in ((256, 8), (16, 4), (8, 3))
+    },
+    "kmeans_int8_hybrid": Look("**clustering**, 16 values of 8 bits", "4 / 4 / 32", _FLOATS),
+}
+
+
+def collect(runs: Path, teacher: Path) -> dict[str, list[dict[str, Any]]]:
+    """Finished cells by row, in the order of the table."""
+    rows: dict[str, list[dict[str, Any]]] = {TEACHER: [cell(teacher.parent)]}
+    for name in (name for name in LOOKS if name in ROWS):
+        folders = [runs / f"{name}-seed{seed}" for seed in ROWS[name].seeds]
+        found = [cell(folder) for folder in folders if (folder / "test_metrics.json").is_file()]
+        if found:
+            rows[name] = found
+    if len(rows) == 1:
+        raise SystemExit(
+            f"Expected finished cells in {runs} but found none; run scripts/run_quantization.py first."
+        )
+    return rows
+
+
+def cell(folder: Path) -> dict[str, Any]:
+    """Quality and size of a finished run."""
+    model = folder / "model"
+    untrained = folder / "val_metrics.json"
+    facts = json.loads((untrained if untrained.is_file() else model / "lit_compress.json").read_text())
+    return {
+        "dev": facts.get("metrics", facts)["val/accuracy"],
+        "test": json.loads((folder / "test_metrics.json").read_text())["test/accuracy"],
+        "bytes": sum(path.stat().st_size for path in model.rglob("*") if path.is_file()),
+        "folder": model,
+    }
+
+
+def measure(rows: dict[str, list[dict[str, Any]]], teacher: Path, out: Path) -> None:
+    """Benchmark seed 0 of every row; those with the same runtimes take turns with each other."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name, found in rows.items():
+        if LOOKS[name].runtimes:
+            groups.setdefault(LOOKS[name].runtimes, []).append(str(found[0]["folder"]))
+    for runtimes, folders in groups.items():
+        words = [
+            "benchmark",
+            *folders,
+            f"--against={teacher}",
+            f"--runtimes={','.join(runtimes)}",
+            f"--out={out}",
+        ]
+        subprocess.run([sys.executable, "-m", "lit_compress", *words], check=False)
+
+
+def fastest(out: Path) -> dict[str, dict[str, Any]]:
+    """The row of the runtime with the least latency, by the folder that was measured."""
+    found: dict[str, dict[str, Any]] = {}
+    for line in out.read_text().splitlines() if out.is_file() else ():
+        row = json.loads(line)
+        ratio = (row.get("ratio") or {}).get("cpu_latency")
+        if row["is_baseline"] or ratio is None:
+            continue
+        key = str(row["run"])
+        best = found.get(key)
+        if best is None or ratio["median"] < best["ratio"]["cpu_latency"]["median"]:
+            found[key] = row
+    return found
+
+
+def table(rows: dict[str, list[dict[str, Any]]], measured: dict[str, dict[str, Any]]) -> str:
+    """The Markdown table."""
+    columns = ("method", "weights / embeddings / activations", "seeds", "folder", "of the original")
+    speed = ("fastest runtime", "speed-up, batch 1", "32 at once")
+    header = f"| {' | '.join((*columns, *speed))} | dev | test |"
+    return "\n".join([header, "|---|---|--:|--:|--:|---|--:|--:|--:|--:|", *_lines(rows, measured)])
+
+
+def _lines(rows: dict[str, list[dict[str, Any]]], measured: dict[str, dict[str, Any]]) -> Iterator[str]:
+    full = rows[TEACHER][0]["bytes"]
+    for name, cells in rows.items():
+        look, first = LOOKS[name], cells[0]
+        dev, test = (spread([each[split] for each in cells]) for split in ("dev", "test"))
+        run = first["folder"].parent.resolve()
+        size = f"{first['bytes'] / 1e6:.1f} MB | {first['bytes'] / full:.3f}×"
+        figures = " | ".join(_figures(measured.get(str(run))))
+        yield f"| {look.label} | {look.bits} | {len(cells)} | {size} | {figures} | {dev} | {test} |"
+
+
+def _figures(row: dict[str, Any] | None) -> tuple[str, str, str]:
+    if row is None:
+        return "–", "–", "–"
+    single, many = row["ratio"]["cpu_latency"], row["ratio"]["cpu_throughput_32"]
+    faster = f"{1 / single['median']:.2f}× ({1 / single['high']:.2f}–{1 / single['low']:.2f})"
+    return row["runtime"], faster, f"{many['median']:.2f}× ({many['low']:.2f}–{many['high']:.2f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs/quantization"), help="cells (%(default)s)")
+    parser.add_argument("--teacher", type=Path, default=Path("runs/sst2_sentences/teacher/model"))
+    parser.add_argument("--measure", action="store_true", help="measure speed first")
+    parser.add_argument("--out", type=Path, help="write the table to this file")
+    args = parser.parse_args()
+    rows, results = collect(args.runs, local_folder(str(args.teacher))), args.runs / "speed.jsonl"
+    if args.measure:
+        measure(rows, args.teacher, results)
+    text = table(rows, fastest(results))
+    print(text)
+    if args.out:
+        args.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
