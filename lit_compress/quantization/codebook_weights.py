@@ -91,8 +91,8 @@ class CodebookWeight(Stored):
                     f"Expected indices below {self.codebook.clusters} but got {int(flat.max())}; the file is damaged."
                 )
         else:
-            parts = (part.cpu().numpy() for part in (self.lengths, self.sizes, self.indices))
-            flat = torch.from_numpy(decode(*parts, count)).to(self.indices.device)
+            lengths, sizes, data = (part.cpu().numpy() for part in (self.lengths, self.sizes, self.indices))
+            flat = torch.from_numpy(decode(lengths, sizes, data, count)).to(self.indices.device)
         return from_blocks(flat, self.values, self.output_axis)
 
     def codebooks(self) -> Tensor:
