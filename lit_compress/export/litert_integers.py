@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lit_compress.export.trained import Floats, Product, per_output, refuse_missing
+from lit_compress.export.trained import Floats, Product, outputs_first, per_output, refuse_missing
 
 # Only rounding of float32 lies between a matrix and the same one multiplied by the converter.
 _SAME = 1e-5
@@ -159,7 +159,7 @@ def _factors(matrix: Floats, wanted: Floats) -> npt.NDArray[np.float64] | None:
 def _integers(product: Product, inputs: int) -> npt.NDArray[np.int8]:
     """Return integers minus zero points, outputs first, with further inputs of zeros."""
     stored = product.stored
-    integers = (stored.integers if stored.output_axis == 0 else stored.integers.t()).numpy()
+    integers = outputs_first(stored)
     points = per_output(stored.grid.zero_point.numpy(), len(integers))[:, None].astype(np.int16)
     return np.pad(integers - points, ((0, 0), (0, inputs - integers.shape[1]))).astype(np.int8)
 

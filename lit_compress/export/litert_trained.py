@@ -21,7 +21,7 @@ from lit_compress.benchmark.runtimes.litert import check_litert
 from lit_compress.export.litert import convert, graph_lengths, write_checked
 from lit_compress.export.litert_integers import IntegerGraphs
 from lit_compress.export.single_text import Int8Embedding, longest_text
-from lit_compress.export.trained import Product, check_scheme, refuse_dynamic
+from lit_compress.export.trained import Product, refuse_dynamic
 from lit_compress.quantization.grids import StoredInput, take_apart
 
 # See onnx_trained. A MiniLM whose normalizations were changed by a millionth differs from itself by 3 to 19 % on two
@@ -58,7 +58,6 @@ def export_trained_litert(model: PreTrainedModel, path: str | Path) -> float:
     for name, stored in matrices.items():
         path_of_module = name.rpartition(".")[0]
         product = Product(name, stored, inputs.get(path_of_module))
-        check_scheme(product, "LiteRT")
         _check_integers(product)
         module = plain.get_submodule(path_of_module)
         if isinstance(module, nn.Embedding):
@@ -122,6 +121,11 @@ def _range(source: StoredInput, inputs: int) -> tuple[float, float, Tensor]:
 
 def _check_integers(product: Product) -> None:
     scheme = product.stored.scheme
+    if scheme.per == "group":
+        raise ValueError(
+            f"Expected one scale per output channel, or per tensor, for products of LiteRT but {product.name} has "
+            f"{scheme}; train with weights: {{per: channel}}, or export to onnx or openvino."
+        )
     if scheme.bits == 8 and not scheme.symmetric:
         raise ValueError(
             f"Expected 8 bits around zero, or fewer bits, for weights in LiteRT but {product.name} has {scheme}; train "

@@ -2,6 +2,8 @@
 
 The float32 graph of the model is traced without its rounding. Its matrices are the values of the stored integers, so
 they are found in it by what they hold, and their products are replaced by ``MatMulIntegerToFloat`` on these integers.
+Matrices with scales per group of inputs, and those whose input is not rounded, are multiplied in float32, with what
+ONNX Runtime computes from their integers when it loads the file.
 """
 
 from __future__ import annotations
@@ -11,12 +13,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from transformers import PreTrainedModel
 
 from lit_compress.benchmark.runtimes.onnx import check_onnx
 from lit_compress.export.onnx import trace, write_checked
 from lit_compress.export.onnx_graph import MICROSOFT, GraphEditor
-from lit_compress.export.trained import Floats, Product, by_content, digest, per_output, refuse_missing
+from lit_compress.export.onnx_packed import packed_columns, unpacked_columns, width_of
+from lit_compress.export.trained import (
+    Floats,
+    Product,
+    by_content,
+    digest,
+    outputs_first,
+    per_group,
+    per_output,
+    refuse_missing,
+)
 from lit_compress.quantization.grids import StoredInput, take_apart
 
 if TYPE_CHECKING:
@@ -31,9 +44,10 @@ _TOLERANCE = 0.15
 def export_trained(model: PreTrainedModel, path: str | Path) -> float:
     """Write a text classifier that was trained with rounding as an ONNX file that computes with its integers.
 
+    Integers of up to 2 and up to 4 bits share bytes, four and two of them; those of 5 to 8 take a byte each.
+
     Args:
-        model: What :func:`lit_compress.load` gives: 8 or fewer bits for weights, per tensor or output channel, and
-            activations of 8 or fewer bits with a zero point.
+        model: What :func:`lit_compress.load` gives: activations, where they are rounded, with a zero point.
         path: The file; it is there only after it has passed the parity check against the rounded model.
 
     Returns:
@@ -100,7 +114,6 @@ def _matrix_of(editor: GraphEditor, node: onnx.NodeProto) -> Floats | None:
 
 
 def _multiply(editor: GraphEditor, node: onnx.NodeProto, found: Product, folded: set[str]) -> None:
-    weights, scale, points = _constants(editor, found)
     output = node.output[0]
     if node.op_type == "Gemm":
         bias = node.input[2] if len(node.input) > 2 else ""
@@ -109,12 +122,18 @@ def _multiply(editor: GraphEditor, node: onnx.NodeProto, found: Product, folded:
         if bias:
             output = after
             folded.add(after)
-    if found.source is None:
-        turned = _values(editor, weights, scale, points)
-        product = editor.add("MatMul", [node.input[0], turned], f"{output}_product" if bias else output)
+    if found.in_float:
+        value = node.input[0]
+        if found.source is not None:
+            value = _rounded_values(editor, value, found.source)
+        product = editor.add(
+            "MatMul", [value, _values(editor, found)], f"{output}_product" if bias else output
+        )
         if bias:
             editor.add("Add", [product, bias], output)
         return
+    assert found.source is not None
+    weights, scale, points = _constants(editor, found)
     values, step, zero = _rounded(editor, node.input[0], found.source)
     inputs = [values, weights, step, scale, zero, points, bias]
     while not inputs[-1]:
@@ -122,36 +141,66 @@ def _multiply(editor: GraphEditor, node: onnx.NodeProto, found: Product, folded:
     editor.add("MatMulIntegerToFloat", inputs, output, domain=MICROSOFT)
 
 
-def _values(editor: GraphEditor, weights: str, scale: str, points: str) -> str:
-    """Compute a matrix from its integers; ONNX Runtime does it once, when it loads the file.
+def _values(editor: GraphEditor, found: Product) -> str:
+    """Compute a matrix, inputs first, from its integers; ONNX Runtime does it once, when it loads the file.
 
     Not ``DequantizeLinear``: ONNX Runtime fuses it with the product to ``MatMulNBits``, which rounds the activations.
     """
     from onnx import TensorProto
 
-    place = f"{weights}_values"
+    place = f"{found.name}_values"
     if editor.has_node(place):
         return place
-    value = editor.add("Cast", [weights], f"{weights}_float", to=TensorProto.FLOAT)
-    if points:
-        shift = editor.add("Cast", [points], f"{points}_float", to=TensorProto.FLOAT)
-        value = editor.add("Sub", [value, shift], f"{weights}_shifted")
-    return editor.add("Mul", [value, scale], place)
+    value = editor.add("Cast", [_integers(editor, found)], f"{found.name}_float", to=TensorProto.FLOAT)
+    outputs, inputs = outputs_first(found.stored).shape
+
+    def of_groups(rows: Floats) -> Floats:
+        """One number per group and output, (groups, 1, outputs)."""
+        return np.ascontiguousarray(per_group(rows, outputs).T[:, None])
+
+    scale = of_groups(found.stored.grid.scale.numpy())
+    # A group is inputs that lie behind each other.
+    shape = editor.constant(f"{found.name}_groups", np.array([len(scale), -1, outputs]))
+    value = editor.add("Reshape", [value, shape], f"{found.name}_grouped")
+    if not found.stored.scheme.symmetric:
+        points = of_groups(found.stored.grid.zero_point.numpy()).astype(np.uint8)
+        kept = editor.constant(f"{found.name}_group_zero_point", points)
+        shift = editor.add("Cast", [kept], f"{found.name}_shift", to=TensorProto.FLOAT)
+        value = editor.add("Sub", [value, shift], f"{found.name}_shifted")
+    kind = np.float16 if found.stored.scheme.scale_dtype == torch.float16 else np.float32
+    kept = editor.constant(f"{found.name}_group_scale", scale.astype(kind))
+    factor = editor.add("Cast", [kept], f"{found.name}_factor", to=TensorProto.FLOAT)
+    value = editor.add("Mul", [value, factor], f"{found.name}_scaled")
+    whole = editor.constant(f"{found.name}_shape", np.array([inputs, outputs]))
+    return editor.add("Reshape", [value, whole], place)
 
 
 def _constants(editor: GraphEditor, found: Product) -> tuple[str, str, str]:
     """Add the integers, inputs first, with scales and zero points per output; return their names."""
+    stored, name = found.stored, found.name
+    outputs = len(outputs_first(stored))
+    scale = per_output(stored.grid.scale.numpy(), outputs).astype(np.float32)
+    points = ""
+    if not stored.scheme.symmetric:
+        numbers = per_output(stored.grid.zero_point.numpy(), outputs).astype(np.uint8)
+        points = editor.constant(f"{name}_zero_point", numbers)
+    return _integers(editor, found), editor.constant(f"{name}_scale", scale), points
+
+
+def _integers(editor: GraphEditor, found: Product) -> str:
+    """Add the integers of a product, inputs first, in int8 or uint8."""
     stored = found.stored
-    integers = stored.integers if stored.output_axis == 0 else stored.integers.t()
+    integers = outputs_first(stored).T
     kind = np.int8 if stored.scheme.symmetric else np.uint8
-    outputs = len(integers)
-    names = f"{found.name}_integers", f"{found.name}_scale", f"{found.name}_zero_point"
-    if not editor.has(names[0]):
-        editor.constant(names[0], integers.numpy().T.astype(kind))
-        editor.constant(names[1], per_output(stored.grid.scale.numpy(), outputs).astype(np.float32))
-        if not stored.scheme.symmetric:
-            editor.constant(names[2], per_output(stored.grid.zero_point.numpy(), outputs).astype(np.uint8))
-    return names[0], names[1], "" if stored.scheme.symmetric else names[2]
+    name = f"{found.name}_integers"
+    if width_of(stored.scheme.bits) == 8:
+        return editor.constant(name, integers.astype(kind))
+    if editor.has_node(name):
+        return name
+    packed = editor.constant(
+        f"{found.name}_packed", packed_columns(integers - stored.scheme.lowest, stored.scheme.bits)
+    )
+    return unpacked_columns(editor, packed, name, integers.shape[1], stored.scheme)
 
 
 def _rounded(editor: GraphEditor, source: str, how: StoredInput) -> tuple[str, str, str]:
@@ -183,14 +232,37 @@ def _rounded(editor: GraphEditor, source: str, how: StoredInput) -> tuple[str, s
     return names
 
 
+def _rounded_values(editor: GraphEditor, source: str, how: StoredInput) -> str:
+    """Round an activation and compute what its integers stand for.
+
+    Not with ``DequantizeLinear``: ONNX Runtime takes it for the sign of a graph whose products may be rounded.
+    """
+    from onnx import TensorProto
+
+    integers, step, zero = _rounded(editor, source, how)
+    place = f"{integers}_values"
+    if editor.has_node(place):
+        return place
+    whole = editor.add("Cast", [integers], f"{integers}_float", to=TensorProto.FLOAT)
+    shift = editor.add("Cast", [zero], f"{zero}_float", to=TensorProto.FLOAT)
+    return editor.add("Mul", [editor.add("Sub", [whole, shift], f"{integers}_shifted"), step], place)
+
+
 def _look_up(editor: GraphEditor, node: onnx.NodeProto, found: Product) -> None:
     from onnx import TensorProto
 
     stored = found.stored
-    kind = np.int8 if stored.scheme.symmetric else np.uint8
     ids, output = node.input[1], node.output[0]
-    table = editor.constant(f"{found.name}_integers", stored.integers.numpy().astype(kind))
-    rows = editor.add("Gather", [table, ids], f"{output}_integers")
+    integers = stored.integers.numpy()
+    if width_of(stored.scheme.bits) == 8:
+        kind = np.int8 if stored.scheme.symmetric else np.uint8
+        table = editor.constant(f"{found.name}_integers", integers.astype(kind))
+        rows = editor.add("Gather", [table, ids], f"{output}_integers")
+    else:
+        packed = packed_columns(integers - stored.scheme.lowest, stored.scheme.bits)
+        table = editor.constant(f"{found.name}_packed", packed)
+        rows = editor.add("Gather", [table, ids], f"{output}_packed")
+        rows = unpacked_columns(editor, rows, f"{output}_integers", integers.shape[1], stored.scheme)
     value = editor.add("Cast", [rows], f"{output}_float", to=TensorProto.FLOAT)
     whole = len(stored.grid.scale) == 1
 

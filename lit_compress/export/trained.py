@@ -28,6 +28,11 @@ class Product(NamedTuple):
     stored: StoredMatrix
     source: StoredInput | None
 
+    @property
+    def in_float(self) -> bool:
+        """Whether it is multiplied in float32: its input is, or sums of integers would need a scale for each group."""
+        return self.source is None or self.stored.scheme.per == "group"
+
 
 def by_content(
     plain: PreTrainedModel, matrices: dict[str, StoredMatrix], inputs: dict[str, StoredInput], runtime: str
@@ -48,30 +53,22 @@ def by_content(
     for name, stored in matrices.items():
         module = name.rpartition(".")[0]
         source = inputs.get(module)
-        check_scheme(product := Product(name, stored, source), runtime)
+        product = Product(name, stored, source)
         if source is not None and source.scheme.symmetric:
             raise ValueError(
                 f"Expected activations with a zero point for {runtime} but the input of {name} has {source.scheme}; "
                 "train with activations: {symmetric: false, per: tensor}."
             )
         values = plain.get_parameter(name).detach()
-        outputs_first = values if stored.output_axis == 0 else values.t()
-        kind = tables if hasattr(plain.get_submodule(module), "num_embeddings") else products
-        kind[digest(outputs_first.numpy())] = product
+        turned = values if stored.output_axis == 0 else values.t()
+        is_table = hasattr(plain.get_submodule(module), "num_embeddings")
+        if is_table and stored.scheme.per == "group":
+            raise ValueError(
+                f"Expected one scale per row, or per tensor, for embeddings in {runtime} but {name} has "
+                f"{stored.scheme}; train with embeddings: {{per: channel}}."
+            )
+        (tables if is_table else products)[digest(turned.numpy())] = product
     return products, tables
-
-
-def check_scheme(product: Product, runtime: str) -> None:
-    """Refuse a matrix in groups.
-
-    Raises:
-        ValueError: It shares scales in groups of inputs.
-    """
-    if product.stored.scheme.per == "group":
-        raise ValueError(
-            f"Expected one scale per output channel, or per tensor, for integer products of {runtime} but "
-            f"{product.name} has {product.stored.scheme}; train with weights: {{per: channel}}."
-        )
 
 
 def refuse_dynamic(inputs: Mapping[str, StoredInput], runtime: str) -> None:
@@ -114,3 +111,13 @@ def refuse_missing(missing: Iterable[str]) -> None:
 def per_output(rows: Floats, outputs: int) -> Floats:
     """Return numbers of rows as one per output, ``(outputs,)``."""
     return np.broadcast_to(rows[:, 0], (outputs,)) if len(rows) == 1 else rows[:, 0]
+
+
+def per_group(rows: Floats, outputs: int) -> Floats:
+    """Return numbers of rows as one per output and group of inputs, ``(outputs, groups)``."""
+    return rows.reshape(outputs, -1) if len(rows) >= outputs else np.broadcast_to(rows, (outputs, 1))
+
+
+def outputs_first(stored: StoredMatrix) -> npt.NDArray[np.int16]:
+    """Return the integers of a matrix, ``(outputs, inputs)``."""
+    return (stored.integers if stored.output_axis == 0 else stored.integers.t()).numpy()
