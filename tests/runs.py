@@ -7,6 +7,8 @@ from pathlib import Path
 import lightning.pytorch as pl
 import yaml
 
+from lit_compress.quantization import Scheme
+from lit_compress.quantization.mixed_file import write_mixed
 from tests.modules.conftest import write_texts
 from tests.tiny import tiny_bert, tiny_tokenizer
 
@@ -31,11 +33,14 @@ class KillAt(pl.Callback):
 
 
 def write_task(folder: Path) -> Path:
-    """Write train.tsv, dev.tsv, test.tsv of two classes, and a 6-layer teacher in teacher/."""
+    """Write train.tsv, dev.tsv, test.tsv of two classes, and a 6-layer teacher in teacher/, its bits in bits.json."""
     for name, rows, seed in (("train", 96, 0), ("dev", 40, 1), ("test", 40, 2)):
         write_texts(folder / f"{name}.tsv", rows, seed)
     tiny_tokenizer(folder / "teacher")
     tiny_bert(layers=6, labels=2, dropout=0.1).save_pretrained(folder / "teacher")
+    name = "bert.encoder.layer.{}.output.dense.weight"
+    bits = {name.format(layer): Scheme(2 + layer % 3, True, "rows", 8) for layer in range(6)}
+    write_mixed(folder / "bits.json", bits, {})
     return folder
 
 
@@ -52,6 +57,9 @@ def arguments(recipe: str, task: Path, run_dir: Path, *more: str, tiny: bool = T
         words.append(f"--model.baseline={teacher}")
     student = init["student"]["init_args"]
     words += [f"--model.student.{key}={teacher}" for key in ("name", "source") if key in student]
+    last = (content["trainer"].get("callbacks") or [{}])[-1]
+    if "mixed" in last.get("init_args", {}):
+        words.append(f"--trainer.callbacks.mixed={task / 'bits.json'}")
     source = content["data"]["init_args"]["source"]
     if source["class_path"] == "Files":
         words.append(f"--data.source.folder={task}")
