@@ -30,6 +30,7 @@ COMMON = {"AdamW", "Files", "Teacher", "TextClassificationDataModule", "WarmupLi
 
 # What fits the tiny model and the four epochs of the tests.
 SMALLER = {
+    "combine/distil_prune_qat": ["--trainer.callbacks.target={sparsity: 0.5, speedup: null}"],
     "combine/distil_prune": ["--trainer.callbacks.target={sparsity: 0.5, speedup: null}"],
     "prune/block_movement": ["--trainer.callbacks.block=[4, 4]"],
     "prune/lottery_ticket": ["--trainer.callbacks.rounds=1"],
