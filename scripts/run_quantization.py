@@ -59,6 +59,15 @@ ROWS: dict[str, Row] = {
     "channel4_gptq": Row(None, ["--method=gptq", "--bits=4", "--activations=static"]),
     "lsq_w4a8": Row("quantize/lsq_w4a8"),
     "distil_qat": Row("combine/distil_qat"),
+    "distil_prune_qat": Row("combine/distil_prune_qat"),
+    "mixed_nearest": Row(None, ["--mixed=runs/quantization/bits_mixed.json", "--activations=static"]),
+    "uniform3_nearest": Row(None, ["--mixed=runs/quantization/bits_uniform3.json", "--activations=static"]),
+    "qbert_mixed": Row(
+        "quantize/qbert_mixed", ["--trainer.callbacks.mixed=runs/quantization/bits_mixed.json"]
+    ),
+    "uniform3": Row(
+        "quantize/qbert_mixed", ["--trainer.callbacks.mixed=runs/quantization/bits_uniform3.json"]
+    ),
     **{f"kmeans{k}_nearest": Row(None, ["--method=kmeans", *clusters(k)]) for k in (256, 16, 8)},
     **{f"kmeans{k}": Row("quantize/kmeans", clusters(k, "trainer.callbacks.")) for k in (256, 16, 8)},
     "kmeans_int8_hybrid": Row("quantize/kmeans_int8_hybrid"),
