@@ -108,6 +108,12 @@ def add_quantize(verbs: Any) -> None:
     )
     verb.add_argument("--activations", metavar="NAME", help="none (default), static, dynamic: 8 bits")
     verb.add_argument(
+        "--smooth",
+        type=float,
+        metavar="SHARE",
+        help="of the outliers of activations that weights take (SmoothQuant), such as 0.5 (default: none)",
+    )
+    verb.add_argument(
         "--ranges",
         metavar="NAME",
         help="of static activations: mse (default), percentile, min_max, moving_average",

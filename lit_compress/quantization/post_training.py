@@ -28,6 +28,7 @@ from lit_compress.quantization.inputs import (
 )
 from lit_compress.quantization.packed import apply_packed_weights, packed_of
 from lit_compress.quantization.scheme import Scheme
+from lit_compress.quantization.smooth import smooth_activations
 
 #: How weights are rounded.
 METHODS = ("nearest", "gptq", "awq")
@@ -46,6 +47,7 @@ def quantize_model(
     exclude: Sequence[str] = (),
     damp: float = 0.01,
     tell: Callable[[str, float], None] | None = None,
+    smooth: float | None = None,
 ) -> None:
     """Round the weights of a model, and what they read, in place.
 
@@ -62,6 +64,8 @@ def quantize_model(
         exclude: Parts of the names of those to leave as they are.
         damp: See :func:`~lit_compress.quantization.gptq.gptq`.
         tell: Told what is done, and which share of it.
+        smooth: How much of the outliers of activations the weights take before both are rounded, see
+            :func:`~lit_compress.quantization.smooth.smooth_activations`; where ``None`` nothing is moved.
 
     Raises:
         ValueError: The settings do not fit the model or each other, or there are no texts where some are needed.
@@ -78,6 +82,11 @@ def quantize_model(
     cuts = not isinstance(weights, Scheme)
     tell = tell or (lambda text, share: None)
     grids: dict[str, tuple[Scheme, Grid]] = {}
+    if smooth is not None:
+        _refuse_to_smooth(method, activations)
+        smooth_activations(
+            model, projections, smooth, batches, lambda share: tell("looking for outliers", share)
+        )
 
     def read(share: float) -> None:
         tell("reading texts block by block", share)
@@ -103,6 +112,16 @@ def quantize_model(
     _store(model, grids)
     if activations is not None:
         _observe(model, projections, activations, ranges, batches, tell)
+
+
+def _refuse_to_smooth(method: str, activations: Scheme | None) -> None:
+    if activations is None:
+        raise ValueError(
+            "Expected activations that are rounded for smooth, which moves their outliers into the weights, but they "
+            "are not; choose static or dynamic activations, or leave smooth out."
+        )
+    if method == "awq":
+        raise ValueError("Expected smooth with nearest or gptq but got awq, which chooses such scales itself.")
 
 
 def _schemes(

@@ -31,6 +31,7 @@ def linear(
     embedding_group_size: int | None = None,
     activations: str = "none",
     ranges: str = "mse",
+    smooth: float | None = None,
     texts: int = 128,
     seed: int | None = None,
     include: list[str] | None = None,
@@ -51,6 +52,8 @@ def linear(
         embedding_group_size: Consecutive numbers of an embedding that share a scale; all where ``None``.
         activations: ``none``; ``static``, 8 bits with ranges that texts show; ``dynamic``, with that of each batch.
         ranges: How static ranges are found: ``mse``, ``percentile``, ``min_max`` or ``moving_average``.
+        smooth: How much of the outliers of activations the weights take before both are rounded, 0 to 1
+            (SmoothQuant, arXiv:2211.10438); nothing is moved where ``None``.
         texts: Training texts to calibrate with.
         seed: Draws these at random.
         include: Parts of the names of projections and embeddings to round; all where ``None``.
@@ -78,7 +81,7 @@ def linear(
             )
         weights, tables = read_mixed(mixed, model), None
     rounded = None if activations == "none" else Scheme(8, False, "tensor")
-    needs = method != "nearest" or activations == "static"
+    needs = method != "nearest" or activations == "static" or smooth is not None
     quantize_model(
         model,
         weights,
@@ -90,6 +93,7 @@ def linear(
         include,
         exclude or [],
         tell=tell,
+        smooth=smooth,
     )
     facts: dict[str, Any] = {
         "weights": str(weights),
@@ -101,6 +105,7 @@ def linear(
             "mixed": {name: str(scheme) for name, scheme in weights.items()},
             "activations": activations,
         }
+    facts |= {} if smooth is None else {"smooth": smooth}
     return {**facts, "texts": texts, "seed": seed, "ranges": ranges} if needs else facts
 
 
