@@ -39,7 +39,8 @@ def to_bitsandbytes(
     Args:
         model: A finished model in float weights, in eval mode, on the CPU; changed in place.
         kind: One of :data:`FORMATS`.
-        dtype: Type of everything that is not rounded, and of what is computed: float32 or bfloat16.
+        dtype: Type of everything that is not rounded, and of what is computed: float32 or bfloat16. On a CPU with
+            instructions for bfloat16 the 4-bit layers compute in it anyway.
         include: Parts of the names of projections to round; all where ``None``.
         exclude: Parts of the names of those to leave as they are.
 
