@@ -10,7 +10,17 @@ from collections.abc import Sequence
 from lit_compress import __version__
 
 _FIT_VERBS = ("fit", "validate", "test", "predict")
-_OTHER_VERBS = ("benchmark", "report", "shrink", "quantize", "sensitivity", "export", "auto", "recipes")
+_OTHER_VERBS = (
+    "benchmark",
+    "report",
+    "shrink",
+    "prune",
+    "quantize",
+    "sensitivity",
+    "export",
+    "auto",
+    "recipes",
+)
 
 _HELP = f"""\
 lit-compress {__version__}: make transformer models small and fast while they train, and prove it.
@@ -24,6 +34,7 @@ Train and judge (a recipe is a YAML file; several --config merge, later ones win
 After a fit:
   lit-compress benchmark runs/x/model --against TEACHER     measure a model folder in clean processes
   lit-compress shrink    runs/x --out small                 remove what was pruned; a smaller model folder
+  lit-compress prune     runs/x/model --out sparse          zeros in a finished model, without training
   lit-compress quantize  runs/x/model --out small           weights and activations of few bits, without training
   lit-compress sensitivity runs/x/model --average-bits 3 --out bits.json   bits for every block, for quantize and QAT
   lit-compress export    runs/x/model --format onnx         checked files for another runtime, and infer.py

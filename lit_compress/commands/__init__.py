@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from lit_compress.commands.auto import add_auto
 from lit_compress.commands.benchmark import add_benchmark
 from lit_compress.commands.export import add_export
+from lit_compress.commands.prune import add_prune
 from lit_compress.commands.quantize import add_quantize
 from lit_compress.commands.recipes import add_recipes
 from lit_compress.commands.report import add_report
@@ -23,6 +24,7 @@ def _parser() -> argparse.ArgumentParser:
         add_report,
         add_benchmark,
         add_shrink,
+        add_prune,
         add_quantize,
         add_sensitivity,
         add_export,

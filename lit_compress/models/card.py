@@ -30,7 +30,8 @@ def model_card(facts: Mapping[str, Any]) -> str:
     Args:
         facts: What the manifest holds: ``method``, ``recipe``, ``teacher``, ``task``, ``data``,
             ``label_names``, ``epochs``, ``steps``, ``metrics`` (name → value), ``pruning`` (what is left of a
-            pruned model, and its speed-up), and ``result``, the row of this model in ``results.jsonl``.
+            pruned model, and its speed-up), ``result``, the row of this model in ``results.jsonl``, and
+            ``is_language_model``, where it is one and no classifier.
 
     Returns:
         Markdown.
@@ -39,13 +40,13 @@ def model_card(facts: Mapping[str, Any]) -> str:
     sections = [
         f"---\n{_front_matter(facts)}\n---",
         f"# {title}",
-        f"A text classifier made with [lit-compress](https://pypi.org/project/lit-compress/) "
+        f"A {_kind(facts)[0]} made with [lit-compress](https://pypi.org/project/lit-compress/) "
         f"{lit_compress.__version__}.",
         _table(("", "value"), [(name, _plain(facts[key])) for name, key in _FACTS if facts.get(key)]),
         _pruning(facts.get("pruning") or {}),
         _metrics(facts.get("metrics") or {}),
         _result(facts.get("result") or {}),
-        _usage(bool(facts.get("ragged"))),
+        _usage(bool(facts.get("ragged")), _kind(facts)[2]),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -54,7 +55,7 @@ def _front_matter(facts: Mapping[str, Any]) -> str:
     tags = ["lit-compress", *([str(facts["method"])] if facts.get("method") else [])]
     data: dict[str, Any] = {
         "library_name": "transformers",
-        "pipeline_tag": "text-classification",
+        "pipeline_tag": _kind(facts)[1],
         "tags": tags,
     }
     teacher = facts.get("teacher")
@@ -151,7 +152,14 @@ def _machine(row: Mapping[str, Any]) -> str:
     return f"Measured with {', '.join(known)}." if known else ""
 
 
-def _usage(ragged: bool) -> str:
+def _kind(facts: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return what the model is in words, for the hub, and in transformers."""
+    if facts.get("is_language_model"):
+        return "language model", "text-generation", "AutoModelForCausalLM"
+    return "text classifier", "text-classification", "AutoModelForSequenceClassification"
+
+
+def _usage(ragged: bool, auto: str) -> str:
     tokenizer = 'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")\n```'
     if ragged:
         return (
@@ -162,6 +170,6 @@ def _usage(ragged: bool) -> str:
             + tokenizer
         )
     return (
-        "## Use\n\n```python\nfrom transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
-        'model = AutoModelForSequenceClassification.from_pretrained("path/to/this/folder")\n' + tokenizer
+        f"## Use\n\n```python\nfrom transformers import {auto}, AutoTokenizer\n\n"
+        f'model = {auto}.from_pretrained("path/to/this/folder")\n' + tokenizer
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -13,6 +13,11 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 from lit_compress.quantization.bnb_check import require_bitsandbytes
+from lit_compress.quantization.compressed_tensors_reader import (
+    require_compressed_tensors,
+    unpack_weights,
+    without_bars,
+)
 
 #: A weight of an encoder block, in the naming of every supported family.
 _BLOCK = re.compile(r"(^|\.)layers?\.\d+\.")
@@ -54,12 +59,14 @@ def load_model(
         ImportError: They need a package that is missing.
     """
     extra: dict[str, Any] = {}
-    if written_by(config) is not None:
+    library = written_by(config)
+    if library == "bitsandbytes":
         extra["device_map"] = {"": "cpu"}  # else such models go to the first GPU
-    if written_by(config) == "bitsandbytes":
         require_bitsandbytes(f"the weights in {source}")
+    if library == "compressed-tensors":
+        require_compressed_tensors(f"the weights in {source}")
     try:
-        with quiet():
+        with quiet(), without_bars() if library == "compressed-tensors" else nullcontext():
             model, info = auto.from_pretrained(
                 source,
                 config=config,
@@ -70,6 +77,8 @@ def load_model(
                 trust_remote_code=False,
                 **extra,
             )
+            if library == "compressed-tensors":
+                unpack_weights(model)
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(unreadable(source, error)) from error
     mismatched = [

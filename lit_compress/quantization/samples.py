@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lit_compress.benchmark.quality import Texts
+from lit_compress.quantization.comparison import Known
 
 
 class Samples:
     """Texts to calibrate with, which may be missing until a method asks for them.
 
     Args:
-        known: The labelled texts of the data, ``None`` where nothing names data.
+        known: The texts of the data, ``None`` where nothing names data.
     """
 
-    def __init__(self, known: Texts | None) -> None:
+    def __init__(self, known: Known | None) -> None:
         self._known = known
 
     def batches(self, count: int, seed: int | None = None) -> list[dict[str, Tensor]]:
@@ -33,7 +33,7 @@ class Samples:
         if self._known is None:
             raise ValueError(
                 "Expected texts to calibrate with but nothing names data; give a YAML file with a data section with "
-                "--data."
+                "--data, or a text file for a language model."
             )
         samples = self._known.samples("student", count, seed)
         return [{name: torch.from_numpy(value) for name, value in sample.items()} for sample in samples]
