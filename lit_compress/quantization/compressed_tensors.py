@@ -1,4 +1,4 @@
-"""Model folders in the compressed-tensors format, which stock transformers, vLLM and others load."""
+"""Model folders in the compressed-tensors format, which stock transformers loads where that package is installed."""
 
 from __future__ import annotations
 
