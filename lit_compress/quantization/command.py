@@ -29,8 +29,8 @@ def quantize_folder(
         data: YAML file with a ``data`` section, the ``config.yaml`` of the folder's run where ``None``; or, for a
             language model, a text file.
         length: Tokens per block of a text file.
-        form: Format of the new folder: ``lit-compress``, or ``compressed-tensors``, which stock transformers loads where
-            that package is installed; it leaves embeddings as they are.
+        form: Format of the new folder: ``lit-compress``, or ``compressed-tensors``, which stock transformers loads
+            where that package is installed; it leaves embeddings as they are.
         **options: Options of the method, see :mod:`lit_compress.quantization.methods`.
 
     Returns:
