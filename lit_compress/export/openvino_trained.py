@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from transformers import PreTrainedModel
 
 from lit_compress.benchmark.runtimes.openvino import check_openvino
@@ -16,11 +17,14 @@ from lit_compress.export.trained import (
     Product,
     by_content,
     digest,
+    outputs_first,
+    per_group,
     per_output,
     refuse_dynamic,
     refuse_missing,
 )
 from lit_compress.quantization.grids import StoredInput, take_apart
+from lit_compress.quantization.scheme import Scheme
 
 # See onnx_trained: how far the same rounded model is from itself in another precision.
 _TOLERANCE = 0.15
@@ -29,12 +33,13 @@ _TOLERANCE = 0.15
 def export_trained_openvino(model: PreTrainedModel, path: str | Path) -> float:
     """Write a text classifier that was trained with rounding as an OpenVINO file that computes with its integers.
 
-    Matrices and tables are int8 constants with their scales, and what products read passes a ``FakeQuantize`` of the
-    trained range, which OpenVINO fuses with the product to one of integers.
+    Matrices and tables are constants of eight bits, or of four where the integers need no more, with their scales, and
+    what products read passes a ``FakeQuantize`` of the trained range, which OpenVINO fuses with the product to one of
+    integers. Matrices with scales per group of inputs it multiplies in float32, with the values of their integers.
 
     Args:
-        model: What :func:`lit_compress.load` gives: 8 or fewer bits for weights, per tensor or output channel, and
-            activations with a zero point and fixed ranges.
+        model: What :func:`lit_compress.load` gives: activations, where they are rounded, with a zero point and fixed
+            ranges.
         path: The ``.xml`` file, with the weights in a ``.bin`` beside it; they are there only after they have passed
             the parity check against the rounded model.
 
@@ -90,20 +95,43 @@ def _values(found: Product, turned: bool) -> Any:
     from lit_compress.export.infer.openvino import openvino
 
     ops, stored = openvino.opset13, found.stored
-    integers = (stored.integers if stored.output_axis == 0 else stored.integers.t()).numpy()
-    kind = np.int8 if stored.scheme.symmetric else np.uint8
-    outputs = len(integers)
+    integers = outputs_first(stored)
+    outputs, inputs = integers.shape
+    grouped = stored.scheme.per == "group"
 
     def shaped(rows: Floats) -> Floats:
-        column = per_output(rows, outputs)[:, None]
-        return np.ascontiguousarray(column.T if turned else column, dtype=np.float32)
+        """One number per output and group, to be broadcast over the inputs."""
+        numbers = per_group(rows, outputs)[..., None] if grouped else per_output(rows, outputs)[:, None]
+        return np.ascontiguousarray(numbers.T if turned and not grouped else numbers, dtype=np.float32)
 
-    table = np.ascontiguousarray(integers.T if turned else integers).astype(kind)
-    value = ops.convert(ops.constant(table, name=f"{found.name}_integers"), "f32")
+    table = integers.reshape(outputs, -1, stored.scheme.group_size or 1) if grouped else integers
+    table = table.T if turned and not grouped else table
+    value = ops.convert(_packed(table, stored.scheme), "f32")
     if not stored.scheme.symmetric:
-        points = ops.constant(shaped(stored.grid.zero_point.numpy()).astype(np.uint8))
+        points = _packed(shaped(stored.grid.zero_point.numpy()), stored.scheme)
         value = ops.subtract(value, ops.convert(points, "f32"))
-    return ops.multiply(value, ops.constant(shaped(stored.grid.scale.numpy()))).output(0)
+    scale = shaped(stored.grid.scale.numpy())
+    if grouped:  # stored in float16
+        value = ops.multiply(value, ops.convert(ops.constant(scale.astype(np.float16)), "f32"))
+        value = ops.reshape(value, ops.constant(np.array([outputs, inputs])), False)
+        return (ops.transpose(value, ops.constant(np.array([1, 0]))) if turned else value).output(0)
+    return ops.multiply(value, ops.constant(scale)).output(0)
+
+
+def _packed(integers: npt.NDArray[Any], scheme: Scheme) -> Any:
+    """Return a constant of four bits per integer where the scheme has no more, else of eight."""
+    from lit_compress.export.infer.openvino import openvino
+
+    kinds = openvino.Type
+    if scheme.bits > 4:
+        return openvino.opset13.constant(integers.astype(np.int8 if scheme.symmetric else np.uint8))
+    flat = integers.astype(np.int8).reshape(-1)
+    pairs = np.pad(flat, (0, len(flat) % 2)).view(np.uint8).reshape(-1, 2) & 15
+    content = pairs[:, 0] | pairs[:, 1] << 4
+    tensor = openvino.Tensor(
+        content, openvino.Shape(integers.shape), kinds.i4 if scheme.symmetric else kinds.u4
+    )
+    return openvino.op.Constant(tensor, False)
 
 
 def _rounded(source: Any, how: StoredInput, done: dict[tuple[Any, ...], Any]) -> Any:

@@ -7,6 +7,7 @@ import torch
 from lit_compress.callbacks.student import deployable
 from lit_compress.models.checkpoint import load, save_folder
 from lit_compress.quantization import Scheme
+from lit_compress.quantization.grids import take_apart
 from tests.export.test_onnx_trained import rows, wanted
 from tests.quantization.test_fake_model import trained
 from tests.tiny import TEXT_FAMILIES, tiny_bert, tiny_model
@@ -30,6 +31,10 @@ KINDS = {
     "learned int4": {"weights": Scheme(4), "learned_steps": True},
     "uint4": {"weights": Scheme(4, False), "embeddings": Scheme(4, False)},
     "int6 activations": {"activations": Scheme(6, False, "tensor")},
+    "int4 groups": {"weights": Scheme(4, True, "group", 8)},
+    "uint3 groups of weights": {"weights": Scheme(3, False, "group", 16), "ranges": "none"},
+    "int8 groups": {"weights": Scheme(8, True, "group", 16)},
+    "int2": {"weights": Scheme(2), "embeddings": Scheme(2)},
 }
 
 
@@ -89,7 +94,10 @@ def test_the_runtime_takes_the_integers_of_a_folder(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"weights": Scheme(4, True, "group", 8)}, "integer products of OpenVINO but .* int4 per group of 8"),
+        (
+            {"embeddings": Scheme(4, True, "group", 8)},
+            "Expected one scale per row.* int4 per group of 8; train",
+        ),
         ({"ranges": "dynamic"}, "Expected activations with fixed ranges for OpenVINO"),
     ],
 )
@@ -98,3 +106,29 @@ def test_refuses_what_openvino_cannot_compute(settings, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         export_trained_openvino(model, tmp_path / "openvino_model.xml")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("weights", "kind"),
+    [(Scheme(4), "i4"), (Scheme(3, False, "group", 16), "u4"), (Scheme(2), "i4"), (Scheme(6, False), "u8")],
+    ids=str,
+)
+def test_integers_of_up_to_four_bits_take_half_a_byte(weights, kind, tmp_path):
+    model = deployable(trained(tiny_bert(layers=1), {"weights": weights}))
+    export_trained_openvino(model, tmp_path / "openvino_model.xml")
+    graph = infer.openvino.Core().read_model(tmp_path / "openvino_model.xml")
+    found = [op for op in graph.get_ops() if op.get_type_name() == "Constant"]
+    counted = dict.fromkeys(("i4", "u4", "i8", "u8"), 0)
+    for op in found:
+        name = op.get_element_type().get_type_name()
+        # Zero points are no more than one for each of 16 weights.
+        if name in counted and np.prod(op.get_output_shape(0)) >= 96:
+            counted[name] += int(np.prod(op.get_output_shape(0)))
+    _, matrices, _ = take_apart(model)
+    sizes = {True: 0, False: 0}
+    for name, stored in matrices.items():
+        sizes["embeddings" in name] += stored.integers.numel()
+    grouped = sizes[False] // 16 if weights.per == "group" else 0
+    assert 0 <= counted.pop(kind) - sizes[False] <= grouped
+    assert counted.pop("i8") >= sizes[True] - 64  # the table of segments is small
+    assert not any(counted.values())
