@@ -19,7 +19,7 @@ from transformers import (
 
 import lit_compress
 from lit_compress.__main__ import main
-from lit_compress.benchmark.artefacts import PrepareError, prepare
+from lit_compress.benchmark import artefacts
 from lit_compress.models.checkpoint import save_folder
 from lit_compress.quantization.bnb import to_bitsandbytes
 from lit_compress.quantization.packed import apply_packed_weights
@@ -231,8 +231,8 @@ def test_refuses_without_the_package(tmp_path, monkeypatch):
 
 def test_refuses_runtimes_that_cannot_compute_with_it(tmp_path):
     folder = save_folder(tmp_path / "x", _rounded(), None, {})
-    with pytest.raises(PrepareError, match="in the format of bitsandbytes, which only PyTorch computes with"):
-        prepare(str(folder), "torchscript-fp32", 120)
+    with pytest.raises(ValueError, match="in the format of bitsandbytes, which only PyTorch computes with"):
+        artefacts._work("torchscript-fp32", folder, tmp_path)
 
 
 def _rounded():
