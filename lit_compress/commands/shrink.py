@@ -65,6 +65,14 @@ def add_shrink(verbs: Any) -> None:
     verb.add_argument(
         "--min-count", type=int, metavar="N", help="occurrences from which on a piece stays (default: 1)"
     )
+    verb.add_argument(
+        "--held-out",
+        metavar="FILE",
+        help="other texts to check the vocabulary with (default: the validation split of the data section)",
+    )
+    verb.add_argument(
+        "--most-changed", type=float, metavar="S", help="share of them that may become other pieces"
+    )
     verb.add_argument("--ckpt", metavar="best|last|FILE", help="checkpoint of a run folder (default: best)")
     nets = verb.add_argument_group("convolution nets", 'pip install "lit-compress[convnets]"')
     nets.add_argument("--sparsity", type=float, metavar="S", help="share of the weights to remove, 0 to 1")

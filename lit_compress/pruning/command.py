@@ -17,6 +17,7 @@ from lit_compress.pruning.source import Source, is_convnet, open_source, texts_i
 from lit_compress.pruning.summary import pruning_facts
 from lit_compress.pruning.verify import largest_difference
 from lit_compress.pruning.vocabulary import keep_used, trim_vocabulary
+from lit_compress.pruning.vocabulary_guard import VocabularyLoss, vocabulary_loss
 
 #: Largest difference of a logit in float64, in units of the largest logit, with which two models are the same.
 _EXACT = 1e-6
@@ -32,6 +33,8 @@ def shrink_command(
     round_to: int = 1,
     vocabulary_from: str | None = None,
     min_count: int = 1,
+    held_out: str | None = None,
+    most_changed: float | None = None,
     ckpt: str = "best",
     **convnet: Any,
 ) -> None:
@@ -50,6 +53,9 @@ def shrink_command(
         vocabulary_from: Texts whose pieces make the new vocabulary: a text file with one text per line, or a YAML
             file with a ``data`` section.
         min_count: Occurrences from which on a piece stays.
+        held_out: Other texts, on which the new vocabulary is checked: a text file, or a YAML file with a ``data``
+            section, of which the validation split is read; that of ``vocabulary_from`` where it is one.
+        most_changed: Share of these texts, from 0 to 1, that may become other pieces than before.
         ckpt: Checkpoint of a run: ``best``, ``last`` or a file.
         **convnet: What is for convolution nets only.
 
@@ -78,6 +84,7 @@ def shrink_command(
         )
     found = open_source(source, ckpt)
     family_of(found.model)
+    loss = None
     uniform = UniformShape(**sizes) if any(size is not None for size in sizes.values()) else None
     small = shrink(found.model, uniform, round_to)
     tokenizer, old_ids = found.tokenizer, None
@@ -89,13 +96,48 @@ def shrink_command(
             )
         kept = keep_used(tokenizer, texts_in(Path(vocabulary_from)), min_count)
         small, tokenizer, old_ids = trim_vocabulary(small, tokenizer, kept)
+        loss = _check_vocabulary(found.tokenizer, tokenizer, vocabulary_from, held_out, most_changed)
+    elif held_out is not None or most_changed is not None:
+        raise ValueError(
+            "Expected --held-out and --most-changed with --vocabulary-from, whose choice they check; give it, or leave "
+            "them out."
+        )
     exact = _verify(found, small, old_ids, must=uniform is None)
     facts = _facts(found, small, exact)
+    if loss is not None:
+        facts["vocabulary"] = loss._asdict()
     card = model_card({**facts, "ragged": bool(transforms_of(small))})
     save_folder(place, small, tokenizer, facts, card)
     print(ShrinkReport.of(found.model, small))
     how = "lit_compress.load" if transforms_of(small) else "AutoModel…from_pretrained and lit_compress.load"
     print(f"Model folder: {place} (for {how})")
+
+
+def _check_vocabulary(
+    before: Any, after: Any, chosen_from: str, held_out: str | None, most_changed: float | None
+) -> VocabularyLoss | None:
+    """Say what becomes of texts that the vocabulary was not chosen from; refuse where it is too much."""
+    if most_changed is not None and not 0.0 <= most_changed <= 1.0:
+        raise ValueError(
+            f"Expected --most-changed from 0 to 1 (a share of the texts) but got {most_changed}."
+        )
+    has_data = Path(chosen_from).suffix in (".yaml", ".yml")
+    place = held_out or (chosen_from if has_data else None)
+    if place is None:
+        if most_changed is not None:
+            raise ValueError(
+                "Expected texts for --most-changed to look at but got none; give a file with --held-out."
+            )
+        print("How the new vocabulary fares on other texts is not known; give some with --held-out.")
+        return None
+    loss = vocabulary_loss(before, after, texts_in(Path(place), "validation"))
+    print(f"{loss}.")
+    if most_changed is not None and loss.changed > most_changed:
+        raise ValueError(
+            f"Expected at most {100 * most_changed:.1f} % of the held-out texts to become other pieces but "
+            f"{100 * loss.changed:.1f} % do; choose the vocabulary from more texts, or lower --min-count."
+        )
+    return loss
 
 
 def _verify(found: Source, small: PreTrainedModel, old_ids: list[int] | None, must: bool) -> bool:

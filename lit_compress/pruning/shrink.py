@@ -15,6 +15,7 @@ from lit_compress.pruning.depth import closed_blocks, drop_blocks
 from lit_compress.pruning.low_rank import cut_ranks
 from lit_compress.pruning.shape import cut_further
 from lit_compress.pruning.uniform import cut_uniform
+from lit_compress.quantization.stored import stored_of
 
 
 def shrink(model: PreTrainedModel, uniform: UniformShape | None = None, round_to: int = 1) -> PreTrainedModel:
@@ -40,6 +41,11 @@ def shrink(model: PreTrainedModel, uniform: UniformShape | None = None, round_to
     if round_to < 1:
         raise ValueError(
             f"Expected round_to to be at least 1 but got {round_to}; leave it out for no rounding."
+        )
+    for name, _ in stored_of(model):
+        raise ValueError(
+            f"Expected a model with ordinary weights to shrink but {name} is stored in few bits; shrink the folder "
+            "that it was made from, and quantize the result."
         )
     small: Any = copy.deepcopy(model).eval()
     cut_dead(small, bake(small), uniform, round_to)

@@ -126,12 +126,12 @@ def _tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
     return AutoTokenizer.from_pretrained(str(folder))
 
 
-def texts_in(path: Path) -> Iterator[str]:
-    """Yield texts to choose a vocabulary from.
+def texts_in(path: Path, split: str = "train") -> Iterator[str]:
+    """Yield texts to choose a vocabulary from, or to check it with.
 
     Args:
-        path: A text file with one text per line, or a YAML file with a ``data`` section, of which the training
-            split is read.
+        path: A text file with one text per line, or a YAML file with a ``data`` section.
+        split: Split of the data to read.
 
     Raises:
         ValueError: The file is missing, or has no such section.
@@ -140,7 +140,7 @@ def texts_in(path: Path) -> Iterator[str]:
         if not path.is_file():
             raise ValueError(
                 f"Expected a file of texts, one per line, or a YAML file with a data section at {path} but there is "
-                "none; correct --vocabulary-from."
+                "none; correct the path."
             )
         with path.open(encoding="utf-8") as lines:
             yield from (text for line in lines if (text := line.strip()))
@@ -150,7 +150,11 @@ def texts_in(path: Path) -> Iterator[str]:
 
     config = read_config(path)
     data = texts_of(config, path, "train").datamodule
+    if not data.has_split(split):
+        raise ValueError(
+            f"Expected a {split} split in the data section of {path} but it names none; add its file."
+        )
     columns = (config["data"].get("init_args") or {}).get("text", "text")
-    rows = data.source.load("train")
+    rows = data.source.load(split)
     for name in [columns] if isinstance(columns, str) else columns:
         yield from (text for text in rows[name] if isinstance(text, str) and text.strip())

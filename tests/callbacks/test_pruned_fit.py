@@ -213,8 +213,17 @@ def test_the_verb_makes_a_uniform_folder_with_fewer_words(run, tmp_path, capsys)
     texts = tmp_path / "texts.txt"
     texts.write_text("the good film\n\nnot a bad plot\nthe film\n")
     command = ["shrink", str(folder), "--out", str(tmp_path / "small"), "--neurons", "16", "--layers", "2"]
-    assert main([*command, "--vocabulary-from", str(texts), "--min-count", "1"]) == 0
+    others = tmp_path / "others.txt"
+    others.write_text("the good film\nan awful movie\n")
+    command += ["--vocabulary-from", str(texts), "--min-count", "1"]
+    assert main([*command, "--held-out", str(others), "--most-changed", "0.4"]) == 1
+    assert (
+        "at most 40.0 % of the held-out texts to become other pieces but 50.0 % do" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "small").exists()
+    assert main([*command, "--held-out", str(others)]) == 0
     shown = capsys.readouterr().out
+    assert "Of 2 held-out texts 50.0 % become other pieces" in shown
     assert "left out units that did something" in shown and "AutoModel…from_pretrained" in shown
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "small")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "small")
@@ -222,6 +231,7 @@ def test_the_verb_makes_a_uniform_folder_with_fewer_words(run, tmp_path, capsys)
     assert model.config.vocab_size == len(tokenizer) < 90
     manifest = json.loads((tmp_path / "small" / "lit_compress.json").read_text())
     assert "metrics" not in manifest and manifest["label_names"] == ["a", "b"]
+    assert manifest["vocabulary"]["changed"] == 0.5
 
 
 def test_the_verb_shrinks_a_folder_again(run, tmp_path, capsys):
@@ -243,6 +253,7 @@ def test_the_verb_shrinks_a_folder_again(run, tmp_path, capsys):
         (["--layers", "0"], "uniform layers to be at least 1"),
         (["--round-to", "0"], "round_to to be at least 1"),
         (["--vocabulary-from", "nowhere.txt"], "Expected a file of texts"),
+        (["--most-changed", "0.1"], "with --vocabulary-from, whose choice they check"),
     ],
 )
 def test_the_verb_refuses(run, tmp_path, capsys, arguments, message):

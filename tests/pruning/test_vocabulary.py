@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, RobertaConfig, RobertaForMaskedLM
 
 from lit_compress.pruning.vocabulary import keep_used, trim_vocabulary
+from lit_compress.pruning.vocabulary_guard import vocabulary_loss
 from tests.families import family_model
 from tests.tiny import tiny_bert, tiny_tokenizer
 
@@ -194,3 +195,24 @@ def test_refuses_a_tokenizer_that_cannot_be_rewritten(wordpiece):
 def test_refuses_a_model_without_words(wordpiece):
     with pytest.raises(ValueError, match="reads no tokens"):
         trim_vocabulary(family_model("vit"), wordpiece, [5])
+
+
+def test_what_happens_to_held_out_texts_is_counted(wordpiece):
+    """Kept: the words of one text; another word falls apart into its letters, which are always kept."""
+    model = tiny_bert(layers=1)
+    _, trimmed, _ = trim_vocabulary(model, wordpiece, keep_used(wordpiece, ["the good film"]))
+    assert trimmed.tokenize("the good plot") == ["the", "good", *trimmed.tokenize("plot")]
+    letters = len(trimmed.tokenize("plot"))
+    loss = vocabulary_loss(wordpiece, trimmed, ["the film", "the good plot"])
+    assert letters > 1 and loss == (
+        2,
+        0.5,
+        (2 + 2 + letters) / 5,
+        trimmed.tokenize("plot").count("[UNK]") / (4 + letters),
+    )
+    assert vocabulary_loss(wordpiece, wordpiece, OTHER) == (4, 0.0, 1.0, 0.0)
+
+
+def test_refuses_to_check_with_nothing(wordpiece):
+    with pytest.raises(ValueError, match="Expected held-out texts to check the vocabulary with but got none"):
+        vocabulary_loss(wordpiece, wordpiece, [])

@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+import lit_compress
 from lit_compress.models import Pretrained
 from lit_compress.models.checkpoint import save_folder
 from lit_compress.models.factory import from_pretrained
 from lit_compress.modules import FineTuning
+from lit_compress.pruning import shrink
 from lit_compress.quantization.packed import packed_of
 from lit_compress.quantization.post_training import quantize_model
 from lit_compress.quantization.scheme import Scheme
@@ -38,3 +40,8 @@ def test_refuses_to_train_what_has_no_weights_to_train(folder, data, make_traine
         ValueError, match=r"that can be trained but .*word_embeddings.weight is stored in few bits"
     ):
         make_trainer(checkpoint=False).fit(FineTuning(Pretrained(str(folder)), method="x"), data)
+
+
+def test_refuses_to_shrink_what_is_stored_in_few_bits(folder):
+    with pytest.raises(ValueError, match="shrink the folder that it was made from, and quantize the result"):
+        shrink(lit_compress.load(folder))
