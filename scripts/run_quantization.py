@@ -114,7 +114,9 @@ def fit(cell: Cell, args: argparse.Namespace) -> bool:
     if str(row.recipe).startswith("combine/"):
         words += [f"--model.teacher.model={args.teacher}", f"--model.teacher.cache={args.runs}/cache"]
     else:
-        words += [f"--model.student.name={args.teacher}", f"--model.baseline={args.teacher}"]
+        words.append(f"--model.baseline={args.teacher}")
+    if row.recipe != "combine/distil_qat":  # its student is made from layers of the teacher
+        words.append(f"--model.student.name={args.teacher}")
     return fit_and_test(Path(args.runs) / cell.name, [*words, *row.words, *args.extra])
 
 
