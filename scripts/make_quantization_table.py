@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from make_pruning_table import spread
-from run_quantization import ROWS
+from run_quantization import ROWS, accuracy
 
 from lit_compress.benchmark.folders import local_folder
 
@@ -51,6 +51,7 @@ LOOKS: dict[str, Look] = {
     "static": Look("nearest, static ranges", "8 / 8 / 8", _INTEGERS),
     "qat_int8": Look("**QAT**", "8 / 8 / 8", _INTEGERS),
     "distil_qat": Look("**distillation to 3 layers + QAT**", "8 / 8 / 8", _INTEGERS),
+    "distil_prune_qat": Look("**distillation + pruning + QAT**", "8 / 8 / 8", _INTEGERS),
     "w4a8_nearest": Look("nearest, groups of 32", "4 / 4 / 8", _INTEGERS),
     "w4a8_gptq": Look("GPTQ, groups of 32", "4 / 4 / 8", _INTEGERS),
     "qat_int4_group": Look("**QAT**, groups of 32", "4 / 4 / 8", _INTEGERS),
@@ -76,7 +77,11 @@ LOOKS: dict[str, Look] = {
 
 def collect(runs: Path, teacher: Path) -> dict[str, list[dict[str, Any]]]:
     """Finished cells by row, in the order of the table."""
-    rows: dict[str, list[dict[str, Any]]] = {TEACHER: [cell(teacher.parent)]}
+    # It was judged in bfloat16 while it was trained, and the others in float32.
+    known = runs / "teacher.json"
+    if not known.is_file():
+        known.write_text(json.dumps({"dev": accuracy(teacher, teacher.parent / "config.yaml", "validation")}))
+    rows = {TEACHER: [cell(teacher.parent) | json.loads(known.read_text())]}
     for name in (name for name in LOOKS if name in ROWS):
         folders = [runs / f"{name}-seed{seed}" for seed in ROWS[name].seeds]
         found = [cell(folder) for folder in folders if (folder / "test_metrics.json").is_file()]
