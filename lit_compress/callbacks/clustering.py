@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import lightning.pytorch as pl
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from lit_compress.callbacks.transform import TransformCallback, own_group
+from lit_compress.callbacks.transform import TransformCallback, model_of, own_group
+from lit_compress.pruning.gates import gates_of
 from lit_compress.pruning.masks import refuse_tied
 from lit_compress.quantization.choice import choose
 from lit_compress.quantization.clustered_weights import (
@@ -98,6 +100,15 @@ class WeightClustering(TransformCallback):
         """Return the optimizer of the centroids."""
         centroids = [step.centroids for _, step in clustered_weights_of(model)]
         return torch.optim.Adam([own_group(centroids, self.centroid_lr, follow=True)])
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse gates, whose units could not be cut out of codebooks; see ``TransformCallback.on_fit_start``."""
+        if gates_of(model_of(pl_module)) is not None:
+            raise ValueError(
+                "Expected clustering alone or with masks on single weights but another callback closes units of the "
+                "model; prune in a first fit, and cluster its folder in a second one."
+            )
+        super().on_fit_start(trainer, pl_module)
 
     def move(self, model: nn.Module, progress: Progress) -> None:
         """Begin to cluster."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedModel
 
+from lit_compress.models.manifest import read_manifest
 from lit_compress.quantization.grids import StoredInput, StoredMatrix
+from lit_compress.quantization.packed import PACKED_WEIGHTS
 
 Floats = npt.NDArray[np.float32]
 
@@ -121,3 +124,10 @@ def per_group(rows: Floats, outputs: int) -> Floats:
 def outputs_first(stored: StoredMatrix) -> npt.NDArray[np.int16]:
     """Return the integers of a matrix, ``(outputs, inputs)``."""
     return (stored.integers if stored.output_axis == 0 else stored.integers.t()).numpy()
+
+
+def has_groups(folder: Path) -> bool:
+    """Whether a model folder has weights with scales per group of inputs, see :attr:`Product.in_float`."""
+    transforms = (read_manifest(folder) or {}).get("transforms", [])
+    packed = [arguments["tensors"] for name, arguments in transforms if name == PACKED_WEIGHTS]
+    return any(scheme["per"] == "group" for tensors in packed for scheme in tensors.values())

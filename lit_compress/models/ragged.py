@@ -210,8 +210,9 @@ def load_weights(
         derive: Any = getattr(module, "after_load", None)
         if derive is not None:
             derive()
-    for _, stored in stored_of(model) if dtype is not None else ():
-        stored.cast_values(dtype)
+    if dtype is not None:
+        for _, stored in stored_of(model):
+            stored.cast_values(dtype)
 
 
 def _read(folder: Path) -> dict[str, Tensor]:

@@ -93,7 +93,7 @@ class CompressionModule(pl.LightningModule):
         """Build the models before weights are loaded and before the optimizer is made."""
         self._total_steps = None  # another fit may have another length
         self.configure_model()
-        if stage == "fit":
+        if stage == "fit" and self.student is not None:
             refuse_stored(self.student)
 
     def configure_model(self) -> None:

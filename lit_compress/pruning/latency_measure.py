@@ -26,6 +26,7 @@ from lit_compress.pruning.cutting import cut_units
 from lit_compress.pruning.depth import drop_blocks
 from lit_compress.pruning.gates import Gate
 from lit_compress.pruning.latency import CONSTANT, LAYER, Curve, parts_of, pattern
+from lit_compress.quantization.unround import unround
 
 # Rounds that count: no more than this many, and no further one begins when the seconds are spent.
 _ROUNDS, _LEAST_ROUNDS, _SECONDS = 30, 5, 40.0
@@ -108,12 +109,12 @@ def measure_figures(
 
 
 def plain_copy(model: nn.Module) -> PreTrainedModel:
-    """Return a copy in eval mode without gates and masks, at full size, with the fast attention kernel."""
+    """Return a copy in eval mode without gates, masks and rounding, at full size, with the fast attention kernel."""
     for module in model.modules():
         if isinstance(module, Gate):
             module.drawn = None  # of a forward pass that is over; its graph cannot be copied
     plain: Any = copy.deepcopy(model).eval()
-    bake(plain)
+    bake(unround(plain))
     try:
         plain.set_attn_implementation("sdpa")
     except (ValueError, ImportError):

@@ -121,7 +121,9 @@ def _refuse_to_smooth(method: str, activations: Scheme | None) -> None:
             "are not; choose static or dynamic activations, or leave smooth out."
         )
     if method == "awq":
-        raise ValueError("Expected smooth with nearest or gptq but got awq, which chooses such scales itself.")
+        raise ValueError(
+            "Expected smooth with nearest or gptq but got awq, which chooses such scales itself."
+        )
 
 
 def _schemes(

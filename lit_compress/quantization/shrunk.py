@@ -11,14 +11,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lit_compress.models.transforms import forget, transforms_of
+from lit_compress.models.transforms import transforms_of
 from lit_compress.pruning.bake import bake
-from lit_compress.pruning.folding import fold
 from lit_compress.pruning.gates import gates_of
 from lit_compress.pruning.shrink import cut_dead
 from lit_compress.quantization.convert import refuse_unfinished
 from lit_compress.quantization.fake_weights import (
-    FAKE_WEIGHTS,
     FakeWeight,
     before_rounding,
     fake_weights_of,
@@ -29,10 +27,9 @@ from lit_compress.quantization.inputs import (
     apply_input_quantizers,
     fix_ranges,
     input_quantizers_of,
-    remove_input_quantizers,
 )
 from lit_compress.quantization.packed import apply_packed_weights, packed_of
-from lit_compress.quantization.stage import OBSERVE
+from lit_compress.quantization.unround import unround
 
 _BEFORE = "_name_before_shrink"
 # What shares a scale in these stays together when units go.
@@ -95,7 +92,7 @@ def shrink_to_integers(model: PreTrainedModel, round_to: int = 1) -> PreTrainedM
     small: Any = copy.deepcopy(model).eval()
     for name, module in small.named_modules():
         setattr(module, _BEFORE, name)
-    gates = bake(_strip(small))
+    gates = bake(unround(small))
     fakes = dict(fake_weights_of(model))
     numbers, ones = _marked(small, fakes, number=True), _marked(small, fakes, number=False)
     for each in (small, numbers, ones):
@@ -121,17 +118,6 @@ def shrink_to_integers(model: PreTrainedModel, round_to: int = 1) -> PreTrainedM
         stores[new].fill(weights[name], _grid_left(name, grid, *marks))
     _round_inputs(model, small, now)
     return small.eval()
-
-
-def _strip(model: nn.Module) -> nn.Module:
-    """Take all rounding out of a model; its weights are those before rounding."""
-    for _, fake in fake_weights_of(model):
-        fake.set_stage(OBSERVE)
-    fold(model, FakeWeight)
-    remove_input_quantizers(model)
-    forget(model, FAKE_WEIGHTS)
-    forget(model, INPUT_QUANTIZERS)
-    return model
 
 
 def _marked(model: PreTrainedModel, fakes: Mapping[str, FakeWeight], number: bool) -> PreTrainedModel:
