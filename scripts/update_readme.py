@@ -42,6 +42,7 @@ PLACES: dict[str, tuple[str, Callable[[str], str]]] = {
     "sst2-table": ("docs/results_sst2_sentences.md", str.strip),
     "sst2-full-table": ("docs/results_sst2.md", str.strip),
     "pruning-table": ("docs/results_pruning.md", str.strip),
+    "quantization-table": ("docs/results_quantization.md", str.strip),
     "bench-benchmark": (BENCHMARK, trust),
 }
 

@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 import yaml
 
 from lit_compress.quantization import Scheme
-from lit_compress.quantization.mixed_file import write_mixed
+from lit_compress.quantization.mixed.file import write_mixed
 from tests.modules.conftest import write_texts
 from tests.tiny import tiny_bert, tiny_tokenizer
 

@@ -35,7 +35,7 @@ from lit_compress.files import describe_file
 from lit_compress.models.factory import load_config
 from lit_compress.models.loading import written_by
 from lit_compress.models.manifest import is_rounded, read_manifest
-from lit_compress.quantization.plain_folder import plain_folder
+from lit_compress.quantization.clustering.plain_folder import plain_folder
 
 _FACTS = "facts.json"
 _ERROR = "error.json"

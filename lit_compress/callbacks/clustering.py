@@ -13,13 +13,13 @@ from lit_compress.callbacks.transform import TransformCallback, model_of, own_gr
 from lit_compress.pruning.gates import gates_of
 from lit_compress.pruning.masks import refuse_tied
 from lit_compress.quantization.choice import choose
-from lit_compress.quantization.clustered_weights import (
+from lit_compress.quantization.clustering.clustered_weights import (
     apply_clustered_weights,
     begin_clustering,
     clustered_weights_of,
 )
-from lit_compress.quantization.codebook import Codebook
-from lit_compress.quantization.kmeans import check_init
+from lit_compress.quantization.clustering.codebook import Codebook
+from lit_compress.quantization.clustering.kmeans import check_init
 from lit_compress.schedules import Progress
 
 

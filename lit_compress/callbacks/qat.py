@@ -16,7 +16,7 @@ from lit_compress.pruning.masks import refuse_tied
 from lit_compress.quantization.choice import choose
 from lit_compress.quantization.fake_weights import apply_fake_weights, before_rounding, fake_weights_of
 from lit_compress.quantization.inputs import DYNAMIC, OBSERVERS, apply_input_quantizers, input_quantizers_of
-from lit_compress.quantization.mixed_file import read_mixed
+from lit_compress.quantization.mixed.file import read_mixed
 from lit_compress.quantization.scheme import Scheme
 from lit_compress.quantization.shrunk import refuse_shared_scales
 from lit_compress.quantization.stage import FROZEN, OBSERVE, ROUND

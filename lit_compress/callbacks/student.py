@@ -16,8 +16,8 @@ from lit_compress.models.transforms import SHAPES, transforms_of
 from lit_compress.pruning.bake import bake
 from lit_compress.pruning.masks import WEIGHT_MASKS
 from lit_compress.pruning.shrink import shrink
-from lit_compress.quantization.clustered_weights import CLUSTERED_WEIGHTS
-from lit_compress.quantization.codebook_convert import to_codebooks
+from lit_compress.quantization.clustering.clustered_weights import CLUSTERED_WEIGHTS
+from lit_compress.quantization.clustering.codebook_convert import to_codebooks
 from lit_compress.quantization.convert import to_integers
 from lit_compress.quantization.fake_weights import FAKE_WEIGHTS
 from lit_compress.quantization.inputs import INPUT_QUANTIZERS

@@ -10,7 +10,7 @@ from lit_compress.commands.parser import add_verb
 
 def sensitivity(**options: Any) -> None:
     """Measure how many bits each block of a fine-tuned model needs, and choose them under a budget."""
-    from lit_compress.quantization.sensitivity_command import sensitivity_command
+    from lit_compress.quantization.mixed.command import sensitivity_command
 
     sensitivity_command(**options)
 

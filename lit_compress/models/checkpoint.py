@@ -20,7 +20,7 @@ from lit_compress.models.loading import load_model, quiet, written_by
 from lit_compress.models.manifest import MANIFEST, build_manifest, model_class, read_manifest, write_manifest
 from lit_compress.models.names import resolve_model
 from lit_compress.models.ragged import load_ragged, save_ragged
-from lit_compress.quantization.bnb_check import check_saved, refuse_used
+from lit_compress.quantization.formats.bnb_check import check_saved, refuse_used
 
 
 def save_folder(

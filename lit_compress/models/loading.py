@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
-from lit_compress.quantization.bnb_check import require_bitsandbytes
-from lit_compress.quantization.compressed_tensors_reader import (
+from lit_compress.quantization.formats.bnb_check import require_bitsandbytes
+from lit_compress.quantization.formats.compressed_tensors_reader import (
     require_compressed_tensors,
     unpack_weights,
     without_bars,

@@ -25,8 +25,8 @@ TRANSFORMS: dict[str, str] = {
     "fake_weights": "lit_compress.quantization.fake_weights:apply_fake_weights",
     "input_quantizers": "lit_compress.quantization.inputs:apply_input_quantizers",
     "packed_weights": "lit_compress.quantization.packed:apply_packed_weights",
-    "clustered_weights": "lit_compress.quantization.clustered_weights:apply_clustered_weights",
-    "codebook_weights": "lit_compress.quantization.codebook_weights:apply_codebook_weights",
+    "clustered_weights": "lit_compress.quantization.clustering.clustered_weights:apply_clustered_weights",
+    "codebook_weights": "lit_compress.quantization.clustering.codebook_weights:apply_codebook_weights",
 }
 #: Those that a finished model may have: they shape ordinary weights, and model folders record them.
 SHAPES = ("shape", "low_rank", "sizes", "input_quantizers", "packed_weights", "codebook_weights")

@@ -7,7 +7,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from lit_compress.modules.optim import AdamW, OptimizerFactory
-from lit_compress.quantization.bnb_check import require_bitsandbytes
+from lit_compress.quantization.formats.bnb_check import require_bitsandbytes
 
 
 class AdamW8bit(AdamW):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lit_compress.models.transforms import forget
 from lit_compress.pruning.folding import fold
-from lit_compress.quantization.codebook_weights import CODEBOOK_WEIGHTS
+from lit_compress.quantization.clustering.codebook_weights import CODEBOOK_WEIGHTS
 from lit_compress.quantization.fake_weights import FAKE_WEIGHTS, FakeWeight, before_rounding, fake_weights_of
 from lit_compress.quantization.grid import Grid
 from lit_compress.quantization.inputs import fix_ranges, input_quantizers_of

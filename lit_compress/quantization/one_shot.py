@@ -16,8 +16,8 @@ from lit_compress.models.checkpoint import check_place, load, save_folder
 from lit_compress.models.transforms import transforms_of
 from lit_compress.pruning.source import open_source
 from lit_compress.quantization.comparison import answers, compared, known_texts
-from lit_compress.quantization.compressed_tensors import save_compressed_tensors
-from lit_compress.quantization.compressed_tensors_reader import require_compressed_tensors
+from lit_compress.quantization.formats.compressed_tensors import save_compressed_tensors
+from lit_compress.quantization.formats.compressed_tensors_reader import require_compressed_tensors
 from lit_compress.quantization.samples import Samples
 
 OWN, COMPRESSED_TENSORS = "lit-compress", "compressed-tensors"

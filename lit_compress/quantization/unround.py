@@ -6,7 +6,7 @@ from torch import nn
 
 from lit_compress.models.transforms import forget
 from lit_compress.pruning.folding import fold
-from lit_compress.quantization.clustered_weights import (
+from lit_compress.quantization.clustering.clustered_weights import (
     CLUSTERED_WEIGHTS,
     ClusteredWeight,
     clustered_weights_of,

@@ -14,9 +14,9 @@ from lit_compress.models import Pretrained
 from lit_compress.models.rebuild import rebuild_student
 from lit_compress.modules import AdamW, FineTuning
 from lit_compress.pruning.target import Target
-from lit_compress.quantization.clustered_weights import clustered_weights_of
-from lit_compress.quantization.codebook import blocks_of
-from lit_compress.quantization.codebook_weights import codebooks_of
+from lit_compress.quantization.clustering.clustered_weights import clustered_weights_of
+from lit_compress.quantization.clustering.codebook import blocks_of
+from lit_compress.quantization.clustering.codebook_weights import codebooks_of
 from lit_compress.schedules import Progress
 from tests.callbacks.conftest import data_module
 from tests.callbacks.foreign import Foreign, fit

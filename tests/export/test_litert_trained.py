@@ -159,7 +159,10 @@ def test_the_runtime_takes_the_integers_of_a_folder(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"weights": Scheme(4, True, "group", 8)}, "for products of LiteRT but .* int4 per group of 8; train with"),
+        (
+            {"weights": Scheme(4, True, "group", 8)},
+            "for products of LiteRT but .* int4 per group of 8; train with",
+        ),
         ({"ranges": "dynamic"}, "Expected activations with fixed ranges for LiteRT.*moving_average"),
         (
             {"weights": Scheme(8, False)},

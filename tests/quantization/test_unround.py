@@ -7,7 +7,7 @@ from torch.nn.utils import parametrize
 from lit_compress.callbacks.student import deployable
 from lit_compress.models.transforms import transforms_of
 from lit_compress.pruning.latency_measure import plain_copy
-from lit_compress.quantization.clustered_weights import apply_clustered_weights, begin_clustering
+from lit_compress.quantization.clustering.clustered_weights import apply_clustered_weights, begin_clustering
 from lit_compress.quantization.unround import unround
 from tests.families import family_batch, family_model
 from tests.pruning.conftest import exact_norms  # noqa: F401

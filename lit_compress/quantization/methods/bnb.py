@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from lit_compress.quantization.bnb import to_bitsandbytes
+from lit_compress.quantization.formats.bnb import to_bitsandbytes
 from lit_compress.quantization.samples import Samples
 
 Tell = Callable[[str, float], None]

@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 from lit_compress.models.transforms import transforms_of
 from lit_compress.pruning.masks import refuse_tied
 from lit_compress.quantization.choice import choose
-from lit_compress.quantization.clustered_weights import apply_clustered_weights, begin_clustering
-from lit_compress.quantization.codebook import Codebook
-from lit_compress.quantization.codebook_convert import to_codebooks
+from lit_compress.quantization.clustering.clustered_weights import apply_clustered_weights, begin_clustering
+from lit_compress.quantization.clustering.codebook import Codebook
+from lit_compress.quantization.clustering.codebook_convert import to_codebooks
 from lit_compress.quantization.samples import Samples
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from lit_compress.quantization.inputs import DYNAMIC
-from lit_compress.quantization.mixed_file import read_mixed
+from lit_compress.quantization.mixed.file import read_mixed
 from lit_compress.quantization.post_training import quantize_model
 from lit_compress.quantization.samples import Samples
 from lit_compress.quantization.scheme import Scheme

@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
-from lit_compress.quantization.kmeans import INITS, kmeans
-from lit_compress.quantization.nearest import nearest
+from lit_compress.quantization.clustering.kmeans import INITS, kmeans
+from lit_compress.quantization.clustering.nearest import nearest
 
 
 def values(count=400, seed=0):

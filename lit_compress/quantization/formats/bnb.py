@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lit_compress.models.transforms import transforms_of
-from lit_compress.quantization.bnb_check import require_bitsandbytes
 from lit_compress.quantization.choice import choose
+from lit_compress.quantization.formats.bnb_check import require_bitsandbytes
 
 #: 4 bits with the quantiles of a normal distribution (arXiv:2305.14314), 4 bits as a floating-point number, and
 #: LLM.int8 (arXiv:2208.07339).

@@ -21,7 +21,7 @@ import lit_compress
 from lit_compress.__main__ import main
 from lit_compress.benchmark import artefacts
 from lit_compress.models.checkpoint import save_folder
-from lit_compress.quantization.bnb import to_bitsandbytes
+from lit_compress.quantization.formats.bnb import to_bitsandbytes
 from lit_compress.quantization.packed import apply_packed_weights
 from tests.tiny import tiny_bert
 

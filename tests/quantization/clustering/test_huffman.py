@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lit_compress.quantization.huffman import STRETCH, code_lengths, decode, encode
+from lit_compress.quantization.clustering.huffman import STRETCH, code_lengths, decode, encode
 from lit_compress.quantization.packing import packed_bytes
 
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from lit_compress.models.parametrized import register, steps_of
 from lit_compress.models.transforms import record
-from lit_compress.quantization.codebook import Codebook, blocks_of, codebooks_in, from_blocks
+from lit_compress.quantization.clustering.codebook import Codebook, blocks_of, codebooks_in, from_blocks
+from lit_compress.quantization.clustering.kmeans import kmeans
+from lit_compress.quantization.clustering.nearest import nearest
 from lit_compress.quantization.fake_weights import before_rounding, output_axis
-from lit_compress.quantization.kmeans import kmeans
-from lit_compress.quantization.nearest import nearest
 from lit_compress.quantization.stage import ROUND, Staged
 
 #: Name of the transform.
@@ -54,7 +54,7 @@ class ClusteredWeight(Staged):
 
         Args:
             weight: The weight.
-            init: See :func:`~lit_compress.quantization.kmeans.kmeans`.
+            init: See :func:`~lit_compress.quantization.clustering.kmeans.kmeans`.
         """
         blocks = self._blocks(weight.detach())
         left = self.size
@@ -131,7 +131,7 @@ def apply_clustered_weights(
     Args:
         model: Changed in place, once.
         tensors: Names of the matrices below the model.
-        codebook: Arguments of :class:`~lit_compress.quantization.codebook.Codebook`.
+        codebook: Arguments of :class:`~lit_compress.quantization.clustering.codebook.Codebook`.
         part: Name of this set, where a model has several.
 
     Raises:
@@ -156,7 +156,7 @@ def begin_clustering(model: nn.Module, init: str, tell: Callable[[str, float], N
 
     Args:
         model: Changed in place.
-        init: See :func:`~lit_compress.quantization.kmeans.kmeans`.
+        init: See :func:`~lit_compress.quantization.clustering.kmeans.kmeans`.
         tell: Told what is done, and which share of it.
 
     Raises:

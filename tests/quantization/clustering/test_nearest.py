@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lit_compress.quantization.nearest import _by_search, _edges, nearest
+from lit_compress.quantization.clustering.nearest import _by_search, _edges, nearest
 
 
 def problem(codebooks, clusters, seed=0, outlier=1.0):

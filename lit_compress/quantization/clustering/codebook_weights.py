@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lit_compress.models.transforms import record
-from lit_compress.quantization.codebook import Codebook, blocks_of, codebooks_in, from_blocks
+from lit_compress.quantization.clustering.codebook import Codebook, blocks_of, codebooks_in, from_blocks
+from lit_compress.quantization.clustering.huffman import STRETCH, decode
 from lit_compress.quantization.grid import grid_of, quantize, range_of
-from lit_compress.quantization.huffman import STRETCH, decode
 from lit_compress.quantization.packing import packed_bytes, unpack
 from lit_compress.quantization.stored import Stored, stored_of
 
@@ -115,7 +115,7 @@ def apply_codebook_weights(model: nn.Module, tensors: Mapping[str, Mapping[str, 
     Args:
         model: Changed in place, once.
         tensors: By name of the matrix, ``codebook`` with the arguments of its
-            :class:`~lit_compress.quantization.codebook.Codebook`, and ``coded_bytes``.
+            :class:`~lit_compress.quantization.clustering.codebook.Codebook`, and ``coded_bytes``.
     """
     if not record(
         model, CODEBOOK_WEIGHTS, {"tensors": {name: dict(value) for name, value in tensors.items()}}

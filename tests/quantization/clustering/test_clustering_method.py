@@ -8,9 +8,9 @@ import torch
 import lit_compress
 from lit_compress.__main__ import main
 from lit_compress.models.checkpoint import save_folder
-from lit_compress.quantization.codebook import blocks_of
-from lit_compress.quantization.codebook_weights import codebooks_of
-from lit_compress.quantization.kmeans import kmeans
+from lit_compress.quantization.clustering.codebook import blocks_of
+from lit_compress.quantization.clustering.codebook_weights import codebooks_of
+from lit_compress.quantization.clustering.kmeans import kmeans
 from tests.tiny import tiny_bert
 
 MATRIX = "bert.encoder.layer.1.output.dense.weight"

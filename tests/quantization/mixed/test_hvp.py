@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lit_compress.objectives.hard_labels import hard_labels
-from lit_compress.quantization.hvp import hessian_products, top_eigenvalues, twice_differentiable
+from lit_compress.quantization.mixed.hvp import hessian_products, top_eigenvalues, twice_differentiable
 from tests.families import family_batch, family_model
 from tests.tiny import TEXT_FAMILIES, tiny_bert
 

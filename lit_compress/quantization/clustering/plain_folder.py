@@ -11,7 +11,7 @@ from pathlib import Path
 from lit_compress.models.checkpoint import load, save_folder
 from lit_compress.models.manifest import read_manifest
 from lit_compress.models.transforms import forget
-from lit_compress.quantization.codebook_weights import CODEBOOK_WEIGHTS, codebooks_of
+from lit_compress.quantization.clustering.codebook_weights import CODEBOOK_WEIGHTS, codebooks_of
 
 
 @contextmanager

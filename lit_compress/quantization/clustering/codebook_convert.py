@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from lit_compress.models.transforms import forget
 from lit_compress.pruning.folding import fold
-from lit_compress.quantization.clustered_weights import (
+from lit_compress.quantization.clustering.clustered_weights import (
     CLUSTERED_WEIGHTS,
     ClusteredWeight,
     clustered_weights_of,
 )
-from lit_compress.quantization.codebook_weights import apply_codebook_weights, codebooks_of
+from lit_compress.quantization.clustering.codebook_weights import apply_codebook_weights, codebooks_of
+from lit_compress.quantization.clustering.huffman import encode
 from lit_compress.quantization.fake_weights import before_rounding
-from lit_compress.quantization.huffman import encode
 from lit_compress.quantization.packing import pack
 
 

@@ -9,7 +9,7 @@ import torch
 from lit_compress.quantization import Scheme
 from lit_compress.quantization.fitted import fitted_grid
 from lit_compress.quantization.grid import dequantize, grid_of, quantize, range_of, rows_of
-from lit_compress.quantization.mixed import Option, allocate, rounding_error, stored_bytes
+from lit_compress.quantization.mixed.allocation import Option, allocate, rounding_error, stored_bytes
 from lit_compress.quantization.packed import apply_packed_weights, packed_of
 from tests.tiny import tiny_bert
 

@@ -12,9 +12,9 @@ from lit_compress.models.transforms import ROUNDED, transforms_of
 from lit_compress.pruning.masks import refuse_tied
 from lit_compress.quantization.choice import choose
 from lit_compress.quantization.fake_weights import output_axis
-from lit_compress.quantization.mixed import Option, rounding_error, stored_bytes
+from lit_compress.quantization.mixed.allocation import Option, rounding_error, stored_bytes
+from lit_compress.quantization.mixed.sensitivity import parts_of
 from lit_compress.quantization.scheme import Scheme
-from lit_compress.quantization.sensitivity import parts_of
 
 # What is outside of the blocks is small or read by rows; fewer bits there bring little.
 _OUTSIDE = 8

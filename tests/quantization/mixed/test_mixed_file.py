@@ -13,7 +13,7 @@ from lit_compress.models.checkpoint import save_folder
 from lit_compress.quantization import Scheme
 from lit_compress.quantization.fake_weights import fake_weights_of
 from lit_compress.quantization.inputs import input_quantizers_of
-from lit_compress.quantization.mixed_file import read_mixed, write_mixed
+from lit_compress.quantization.mixed.file import read_mixed, write_mixed
 from lit_compress.quantization.packed import packed_of
 from lit_compress.quantization.post_training import quantize_model
 from tests.quantization.test_fake_model import batch, logits, trained

@@ -17,7 +17,7 @@ from lit_compress.models.checkpoint import check_place
 from lit_compress.models.loading import quiet
 from lit_compress.models.manifest import build_manifest, write_manifest
 from lit_compress.models.transforms import transforms_of
-from lit_compress.quantization.compressed_tensors_reader import require_compressed_tensors
+from lit_compress.quantization.formats.compressed_tensors_reader import require_compressed_tensors
 from lit_compress.quantization.grids import StoredInput, StoredMatrix, take_apart
 from lit_compress.quantization.scheme import Scheme
 

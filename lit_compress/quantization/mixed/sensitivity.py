@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from lit_compress.capture import model_inputs
 from lit_compress.models.anatomy import dissect
 from lit_compress.objectives.hard_labels import hard_labels
-from lit_compress.quantization.hvp import Parts, hessian_products, top_eigenvalues, twice_differentiable
+from lit_compress.quantization.mixed.hvp import Parts, hessian_products, top_eigenvalues, twice_differentiable
 
 #: What has a sensitivity of its own.
 LEVELS = ("block", "matrix")

@@ -11,10 +11,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from lit_compress.benchmark.candidates import texts_of_models
 from lit_compress.benchmark.folders import local_folder
 from lit_compress.pruning.source import open_source
-from lit_compress.quantization.mixed import Option, allocate
-from lit_compress.quantization.mixed_file import write_mixed
-from lit_compress.quantization.mixed_plan import plan_of
-from lit_compress.quantization.sensitivity import Sensitivity, draw_subsets, sensitivities
+from lit_compress.quantization.mixed.allocation import Option, allocate
+from lit_compress.quantization.mixed.file import write_mixed
+from lit_compress.quantization.mixed.plan import plan_of
+from lit_compress.quantization.mixed.sensitivity import Sensitivity, draw_subsets, sensitivities
 
 
 def sensitivity_command(

@@ -14,7 +14,7 @@ from lit_compress.models.low_rank import LowRankLinear
 from lit_compress.pruning.low_rank import apply_low_rank
 from lit_compress.pruning.post_training import prune_model
 from lit_compress.quantization import Scheme
-from lit_compress.quantization.compressed_tensors import save_compressed_tensors
+from lit_compress.quantization.formats.compressed_tensors import save_compressed_tensors
 from lit_compress.quantization.post_training import quantize_model
 from tests.families import family_model
 from tests.language import llama_folder, text_file, tiny_llama

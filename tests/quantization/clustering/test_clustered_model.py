@@ -14,10 +14,13 @@ from lit_compress.callbacks.student import deployable
 from lit_compress.models.checkpoint import save_folder
 from lit_compress.models.transforms import restore, transforms_of
 from lit_compress.pruning.masks import apply_weight_masks, masks_of
-from lit_compress.quantization.clustered_weights import apply_clustered_weights, clustered_weights_of
-from lit_compress.quantization.codebook import Codebook, blocks_of, from_blocks
-from lit_compress.quantization.codebook_convert import to_codebooks
-from lit_compress.quantization.codebook_weights import codebooks_of
+from lit_compress.quantization.clustering.clustered_weights import (
+    apply_clustered_weights,
+    clustered_weights_of,
+)
+from lit_compress.quantization.clustering.codebook import Codebook, blocks_of, from_blocks
+from lit_compress.quantization.clustering.codebook_convert import to_codebooks
+from lit_compress.quantization.clustering.codebook_weights import codebooks_of
 from lit_compress.quantization.convert import to_floats
 from lit_compress.quantization.packing import packed_bytes
 from lit_compress.schedules import Progress

@@ -12,8 +12,8 @@ from lit_compress.models.checkpoint import save_folder
 from lit_compress.objectives.hard_labels import hard_labels
 from lit_compress.quantization import Scheme
 from lit_compress.quantization.choice import choose
-from lit_compress.quantization.mixed_file import read_mixed
-from lit_compress.quantization.sensitivity import Sensitivity, draw_subsets, parts_of, sensitivities
+from lit_compress.quantization.mixed.file import read_mixed
+from lit_compress.quantization.mixed.sensitivity import Sensitivity, draw_subsets, parts_of, sensitivities
 from tests.callbacks.conftest import data_module, texts  # noqa: F401
 from tests.families import EVERY_FAMILY, SHARED, family_batch, family_model
 from tests.quantization.test_command import data  # noqa: F401
