@@ -91,8 +91,9 @@ def check(way, model, tmp_path):
     with torch.no_grad():
         wanted = load(folder)(**{name: torch.from_numpy(value) for name, value in inputs.items()}).logits
     got = torch.from_numpy(session.logits(session.run(session.inputs(inputs))))
-    # OpenVINO adds in another order: a rounding or two falls on the other side.
-    assert relative_error(got.numpy(), wanted.numpy()) < (0.06 if way.name == "openvino-int8" else 1e-4)
+    # They add in another order: a rounding or two of one text falls on the other side.
+    tolerance = {"onnx-int8": 1e-4, "openvino-int8": 0.06, "litert-int8": 0.02}[way.name]
+    assert relative_error(got.numpy(), wanted.numpy()) < tolerance
     assert got.numpy().std(0).min() > 1e-3  # texts differ
 
 
