@@ -33,7 +33,7 @@ class Look:
     Args:
         label: The method.
         bits: Bits of weights / embeddings / activations.
-        runtimes: Runtimes that compute it; the first ones of them that are measured are compared.
+        runtimes: Runtimes that are measured; none where another row has the same files but for their numbers.
     """
 
     label: str
@@ -52,11 +52,11 @@ LOOKS: dict[str, Look] = {
     "qat_int8": Look("**QAT**", "8 / 8 / 8", _INTEGERS),
     "distil_qat": Look("**distillation to 3 layers + QAT**", "8 / 8 / 8", _INTEGERS),
     "distil_prune_qat": Look("**distillation + pruning + QAT**", "8 / 8 / 8", _INTEGERS),
-    "w4a8_nearest": Look("nearest, groups of 32", "4 / 4 / 8", _INTEGERS),
-    "w4a8_gptq": Look("GPTQ, groups of 32", "4 / 4 / 8", _INTEGERS),
+    "w4a8_nearest": Look("nearest, groups of 32", "4 / 4 / 8", ()),
+    "w4a8_gptq": Look("GPTQ, groups of 32", "4 / 4 / 8", ()),
     "qat_int4_group": Look("**QAT**, groups of 32", "4 / 4 / 8", _INTEGERS),
-    "channel4_nearest": Look("nearest, per output", "4 / 8 / 8", _INTEGERS),
-    "channel4_gptq": Look("GPTQ, per output", "4 / 8 / 8", _INTEGERS),
+    "channel4_nearest": Look("nearest, per output", "4 / 8 / 8", ()),
+    "channel4_gptq": Look("GPTQ, per output", "4 / 8 / 8", ()),
     "lsq_w4a8": Look("**LSQ**, per output", "4 / 8 / 8", _INTEGERS),
     "nf4": Look("bitsandbytes NF4", "4 / 32 / 32", ("torch-fp32",)),
     "mixed_nearest": Look("nearest, bits by Q-BERT", "2-4 / 8 / 8", ()),

@@ -116,7 +116,13 @@ def test_the_row_and_the_real_texts_need_data_and_the_message_says_so(built, tmp
 
 def test_a_calibrated_format_gets_typical_training_texts(run, built, monkeypatch):
     way = SimpleNamespace(
-        name="onnx-int8", calibrated=True, tolerance=1.0, libraries=(), bound_to=(), check=lambda: None
+        name="onnx-int8",
+        calibrated=True,
+        rounded=True,
+        tolerance=1.0,
+        libraries=(),
+        bound_to=(),
+        check=lambda: None,
     )
     way.note = lambda artefact: None
     monkeypatch.setattr(command, "builder", lambda name: way)

@@ -121,7 +121,7 @@ def test_integers_of_up_to_four_bits_take_half_a_byte(weights, kind, tmp_path):
     counted = dict.fromkeys(("i4", "u4", "i8", "u8"), 0)
     for op in found:
         name = op.get_element_type().get_type_name()
-        # Zero points are no more than one for each of 16 weights.
+        # Zero points are no more than one for each of 16 weights; a row of one of them takes a byte.
         if name in counted and np.prod(op.get_output_shape(0)) >= 96:
             counted[name] += int(np.prod(op.get_output_shape(0)))
     _, matrices, _ = take_apart(model)
@@ -131,4 +131,4 @@ def test_integers_of_up_to_four_bits_take_half_a_byte(weights, kind, tmp_path):
     grouped = sizes[False] // 16 if weights.per == "group" else 0
     assert 0 <= counted.pop(kind) - sizes[False] <= grouped
     assert counted.pop("i8") >= sizes[True] - 64  # the table of segments is small
-    assert not any(counted.values())
+    assert sum(counted.values()) <= grouped

@@ -11,7 +11,7 @@ from lit_compress.callbacks.student import deployable
 from lit_compress.models.checkpoint import save_folder
 from lit_compress.models.manifest import read_manifest
 from lit_compress.quantization.clustering.plain_folder import plain_folder
-from tests.quantization.test_clustered_model import clustered
+from tests.quantization.clustering.test_clustered_model import clustered
 from tests.quantization.test_fake_model import batch, logits
 from tests.tiny import tiny_bert, tiny_tokenizer
 
