@@ -267,6 +267,8 @@ def _look_up(editor: GraphEditor, node: onnx.NodeProto, found: Product) -> None:
     whole = len(stored.grid.scale) == 1
 
     def of_rows(name: str, numbers: Floats) -> str:
+        if stored.scheme.per == "group":
+            return _of_groups(editor, found, numbers, ids, f"{output}_{name}")
         constant = editor.constant(f"{found.name}_{name}", numbers[0] if whole else numbers)
         return constant if whole else editor.add("Gather", [constant, ids], f"{output}_{name}")
 
@@ -274,3 +276,20 @@ def _look_up(editor: GraphEditor, node: onnx.NodeProto, found: Product) -> None:
         points = of_rows("zero_point", stored.grid.zero_point.numpy())
         value = editor.add("Sub", [value, points], f"{output}_shifted")
     editor.add("Mul", [value, of_rows("scale", stored.grid.scale.numpy())], output)
+
+
+def _of_groups(editor: GraphEditor, found: Product, numbers: Floats, ids: str, name: str) -> str:
+    """Look up the numbers of the groups of some rows, and give each column that of its group.
+
+    By a product with zeros and ones: exact, and for ids of any shape.
+    """
+    from onnx import TensorProto
+
+    rows, columns = found.stored.integers.shape
+    # Scales of groups are stored in float16.
+    constant = editor.constant(f"{name}_groups", numbers.reshape(rows, -1).astype(np.float16))
+    looked_up = editor.add("Gather", [constant, ids], f"{name}_half")
+    looked_up = editor.add("Cast", [looked_up], f"{name}_rows", to=TensorProto.FLOAT)
+    groups = numbers.size // rows
+    spread = np.repeat(np.eye(groups, dtype=np.float32), columns // groups, axis=1)
+    return editor.add("MatMul", [looked_up, editor.constant(f"{name}_spread", spread)], name)

@@ -65,11 +65,6 @@ def by_content(
         values = plain.get_parameter(name).detach()
         turned = values if stored.output_axis == 0 else values.t()
         is_table = hasattr(plain.get_submodule(module), "num_embeddings")
-        if is_table and stored.scheme.per == "group":
-            raise ValueError(
-                f"Expected one scale per row, or per tensor, for embeddings in {runtime} but {name} has "
-                f"{stored.scheme}; train with embeddings: {{per: channel}}."
-            )
         (tables if is_table else products)[digest(turned.numpy())] = product
     return products, tables
 

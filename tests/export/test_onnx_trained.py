@@ -37,8 +37,12 @@ KINDS = {
     "int6 activations": {"activations": Scheme(6, False, "tensor")},
     "dynamic": {"ranges": "dynamic"},
     "percentile": {"ranges": "percentile"},
-    "int4 groups": {"weights": Scheme(4, True, "group", 8)},
-    "uint3 groups of weights": {"weights": Scheme(3, False, "group", 16), "ranges": "none"},
+    "int4 groups": {"weights": Scheme(4, True, "group", 8), "embeddings": Scheme(4, True, "group", 8)},
+    "uint3 groups of weights": {
+        "weights": Scheme(3, False, "group", 16),
+        "embeddings": Scheme(3, False, "group", 16),
+        "ranges": "none",
+    },
     "int2": {"weights": Scheme(2), "embeddings": Scheme(2)},
 }
 
@@ -117,10 +121,6 @@ def test_the_runtime_takes_the_integers_of_a_folder(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (
-            {"embeddings": Scheme(4, True, "group", 8)},
-            "Expected one scale per row.* int4 per group of 8; train",
-        ),
         ({"activations": Scheme(8, True, "tensor")}, "Expected activations with a zero point"),
         (
             {"ranges": "dynamic", "activations": Scheme(6, False, "tensor")},

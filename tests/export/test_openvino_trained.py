@@ -31,8 +31,12 @@ KINDS = {
     "learned int4": {"weights": Scheme(4), "learned_steps": True},
     "uint4": {"weights": Scheme(4, False), "embeddings": Scheme(4, False)},
     "int6 activations": {"activations": Scheme(6, False, "tensor")},
-    "int4 groups": {"weights": Scheme(4, True, "group", 8)},
-    "uint3 groups of weights": {"weights": Scheme(3, False, "group", 16), "ranges": "none"},
+    "int4 groups": {"weights": Scheme(4, True, "group", 8), "embeddings": Scheme(4, True, "group", 8)},
+    "uint3 groups of weights": {
+        "weights": Scheme(3, False, "group", 16),
+        "embeddings": Scheme(3, False, "group", 16),
+        "ranges": "none",
+    },
     "int8 groups": {"weights": Scheme(8, True, "group", 16)},
     "int2": {"weights": Scheme(2), "embeddings": Scheme(2)},
 }
@@ -94,10 +98,6 @@ def test_the_runtime_takes_the_integers_of_a_folder(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (
-            {"embeddings": Scheme(4, True, "group", 8)},
-            "Expected one scale per row.* int4 per group of 8; train",
-        ),
         ({"ranges": "dynamic"}, "Expected activations with fixed ranges for OpenVINO"),
     ],
 )
