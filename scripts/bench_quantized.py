@@ -26,6 +26,8 @@ from lit_compress.benchmark.candidates import texts_of_models
 from lit_compress.benchmark.environment import describe_environment, load_average
 from lit_compress.benchmark.intervals import Spread
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME
+from lit_compress.benchmark.quality import Texts
+from lit_compress.benchmark.runtimes import runtime
 from lit_compress.models.factory import load_config
 
 ORIGINAL = ("torch-bf16", "onnx-fp32", "onnx-int8", "openvino-bf16", "openvino-int8", "litert-int8")
@@ -35,7 +37,7 @@ TARGETS: dict[Size, float] = {(1, 64): 5.0, (32, 128): 4.5}
 _TIMEOUT = 1800.0
 
 
-def prepared(model: Path, teacher: Path) -> dict[str, tuple[str, Any]]:
+def prepared(model: Path, teacher: Path, texts: Texts) -> dict[str, tuple[str, Any]]:
     """Runtime and artefact of everything that can be measured here, by its name in the table."""
     wanted = {EAGER: (teacher, BASELINE_RUNTIME)}
     wanted |= {f"original, {name}": (teacher, name) for name in ORIGINAL}
@@ -43,7 +45,8 @@ def prepared(model: Path, teacher: Path) -> dict[str, tuple[str, Any]]:
     found = {}
     for label, (folder, name) in wanted.items():
         try:
-            found[label] = name, prepare(str(folder), name, _TIMEOUT)
+            samples = texts.samples("student") if runtime(name).calibrated else ()
+            found[label] = name, prepare(str(folder), name, _TIMEOUT, samples)
         except PrepareError as error:
             print(f"{label} is left out: {error}", file=sys.stderr)
     return found
@@ -114,7 +117,7 @@ def main() -> None:
     texts = texts_of_models([args.model], None, "validation")
     if texts is None:
         parser.error("give a model folder in its run, whose config.yaml names the data")
-    artefacts = prepared(args.model, args.teacher)
+    artefacts = prepared(args.model, args.teacher, texts)
     quality = {label: predict_all(found, name, texts, 1).value for label, (name, found) in artefacts.items()}
     workers = {label: Worker(name, found.folder, found.path) for label, (name, found) in artefacts.items()}
     try:
