@@ -114,10 +114,14 @@ def predictions(worker: Worker, texts: Sequence[Sequence[int]]) -> np.ndarray:
     return np.array([int(np.argmax(worker.ask([ids], 0)["logits"][0])) for ids in texts])
 
 
+def speedup(times: dict[str, list[float]], name: str, other: str) -> Ratio:
+    """Return how much faster a model is than another."""
+    return Ratio.of(np.array(times[other]) / np.array(times[name]), less_is_faster=False, seed=0)
+
+
 def faster(times: dict[str, list[float]], name: str, other: str) -> str:
-    """Return how much faster a model is than another, with the interval."""
-    ratios = np.array(times[other]) / np.array(times[name])
-    found = Ratio.of(ratios, less_is_faster=False, seed=0)
+    """Return how much faster a model is than another, with the interval, in words."""
+    found = speedup(times, name, other)
     return f"{found.median:.2f}× ({found.low:.2f}–{found.high:.2f})"
 
 

@@ -25,3 +25,40 @@ def add_verb(
     parser: argparse.ArgumentParser = parsers.add_parser(name, help=text, description=text, **options)
     parser.set_defaults(function=function)
     return parser
+
+
+def add_calibration(verb: argparse.ArgumentParser) -> None:
+    """Declare the texts that a verb calibrates a finished model with.
+
+    Args:
+        verb: Its parser.
+    """
+    verb.add_argument(
+        "--data",
+        metavar="FILE",
+        help="YAML file with a data section (default: config.yaml of the folder's run); for a language model, a text",
+    )
+    verb.add_argument(
+        "--length", type=int, metavar="N", help="tokens per block of such a text (default: 128)"
+    )
+    verb.add_argument(
+        "--texts", type=int, metavar="N", help="training texts to calibrate with (default: 128)"
+    )
+    verb.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="draw these texts at random (default: spread over all lengths)",
+    )
+
+
+def add_parts(verb: argparse.ArgumentParser, of: str, included: str) -> None:
+    """Declare which modules a verb changes, and which it leaves.
+
+    Args:
+        verb: Its parser.
+        of: What is chosen among, such as ``modules``.
+        included: What happens to those that are included, with the default.
+    """
+    for name, what in (("include", included), ("exclude", "to leave as they are")):
+        verb.add_argument(f"--{name}", nargs="+", metavar="PART", help=f"parts of the names of {of} {what}")

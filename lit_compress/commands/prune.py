@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lit_compress.commands.parser import add_verb
+from lit_compress.commands.parser import add_calibration, add_parts, add_verb
 
 
 def prune(**options: Any) -> None:
@@ -51,27 +51,5 @@ def add_prune(verbs: Any) -> None:
     verb.add_argument(
         "--pattern", metavar="N:M", help="instead of it: n of m consecutive inputs of each output stay"
     )
-    verb.add_argument(
-        "--data",
-        metavar="FILE",
-        help="YAML file with a data section (default: config.yaml of the folder's run); for a language model, a text",
-    )
-    verb.add_argument(
-        "--length", type=int, metavar="N", help="tokens per block of such a text (default: 128)"
-    )
-    verb.add_argument(
-        "--texts", type=int, metavar="N", help="training texts to calibrate with (default: 128)"
-    )
-    verb.add_argument(
-        "--seed",
-        type=int,
-        metavar="N",
-        help="draw these texts at random (default: spread over all lengths)",
-    )
-    for name, what in (
-        ("include", "to prune (default: all of the blocks)"),
-        ("exclude", "to leave as they are"),
-    ):
-        verb.add_argument(
-            f"--{name}", nargs="+", metavar="PART", help=f"parts of the names of projections {what}"
-        )
+    add_calibration(verb)
+    add_parts(verb, "projections", "to prune (default: all of the blocks)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lit_compress.commands.parser import add_verb
+from lit_compress.commands.parser import add_parts, add_verb
 
 
 def sensitivity(**options: Any) -> None:
@@ -66,7 +66,4 @@ def add_sensitivity(verbs: Any) -> None:
     )
     verb.add_argument("--subsets", type=int, metavar="N", help="random subsets (default: 5)")
     verb.add_argument("--seed", type=int, metavar="N", help="draws them (default: 0)")
-    for name, what in (("include", "to round (default: all)"), ("exclude", "to leave as they are")):
-        verb.add_argument(
-            f"--{name}", nargs="+", metavar="PART", help=f"parts of the names of modules {what}"
-        )
+    add_parts(verb, "modules", "to round (default: all)")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from transformers import PreTrainedModel
 
 from lit_compress.benchmark.folders import local_folder, weight_bytes
@@ -18,6 +16,7 @@ from lit_compress.pruning.source import open_source
 from lit_compress.quantization.comparison import answers, compared, known_texts
 from lit_compress.quantization.formats.compressed_tensors import save_compressed_tensors
 from lit_compress.quantization.formats.compressed_tensors_reader import require_compressed_tensors
+from lit_compress.quantization.progress import progress
 from lit_compress.quantization.samples import Samples
 
 OWN, COMPRESSED_TENSORS = "lit-compress", "compressed-tensors"
@@ -61,7 +60,7 @@ def change_folder(
     place = local_folder(folder)
     found = open_source(str(place))
     model = found.model
-    with _progress() as tell:
+    with progress() as tell:
         tell("reading the data", None)
         known = known_texts(place, model, found.tokenizer, data, length)
         before = answers(model, known)
@@ -81,15 +80,3 @@ def change_folder(
     if before is not None and after is not None and known is not None:
         print(compared(before, after, known))
     return path
-
-
-@contextmanager
-def _progress() -> Iterator[Any]:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, transient=True) as bar:
-        task = bar.add_task("starting", total=1.0)
-
-        def tell(text: str, share: float | None) -> None:
-            bar.update(task, description=text, completed=share or 0.0)
-
-        yield tell

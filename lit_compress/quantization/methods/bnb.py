@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,22 +12,25 @@ from transformers import PreTrainedModel
 from lit_compress.quantization.formats.bnb import to_bitsandbytes
 from lit_compress.quantization.samples import Samples
 
-Tell = Callable[[str, float], None]
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def nf4(
+def bitsandbytes(
+    kind: str,
     model: PreTrainedModel,
     samples: Samples,
-    tell: Tell,
+    tell: Callable[[str, float], None],
     *,
     compute: str = "fp32",
     include: list[str] | None = None,
     exclude: list[str] | None = None,
 ) -> dict[str, Any]:
-    """Four bits at the quantiles of a normal distribution (arXiv:2305.14314).
+    """Replace projections by layers of bitsandbytes.
 
     Args:
+        kind: ``nf4``, four bits at the quantiles of a normal distribution (arXiv:2305.14314); ``fp4``, four bits as a
+            floating-point number, which ``nf4`` is nearer than for most weights; ``llm_int8``, eight bits for weights
+            and inputs, without large inputs (LLM.int8, arXiv:2208.07339).
         model: Changed in place.
         samples: Not read.
         tell: Not told anything: it is done at once.
@@ -40,38 +44,6 @@ def nf4(
     Raises:
         ValueError: A setting cannot be used, or does not fit the model.
     """
-    return _round("nf4", model, compute, include, exclude)
-
-
-def fp4(
-    model: PreTrainedModel,
-    samples: Samples,
-    tell: Tell,
-    *,
-    compute: str = "fp32",
-    include: list[str] | None = None,
-    exclude: list[str] | None = None,
-) -> dict[str, Any]:
-    """Four bits as a floating-point number; see :func:`nf4`, which is nearer for most weights."""
-    return _round("fp4", model, compute, include, exclude)
-
-
-def llm_int8(
-    model: PreTrainedModel,
-    samples: Samples,
-    tell: Tell,
-    *,
-    compute: str = "fp32",
-    include: list[str] | None = None,
-    exclude: list[str] | None = None,
-) -> dict[str, Any]:
-    """Eight bits for weights and inputs, without large inputs (LLM.int8, arXiv:2208.07339); see :func:`nf4`."""
-    return _round("llm_int8", model, compute, include, exclude)
-
-
-def _round(
-    kind: str, model: PreTrainedModel, compute: str, include: list[str] | None, exclude: list[str] | None
-) -> dict[str, Any]:
     if compute not in _TYPES:
         raise ValueError(f"Expected compute to be one of {', '.join(_TYPES)} but got {compute!r}.")
     kept = to_bitsandbytes(model, kind, _TYPES[compute], include, exclude or [])
@@ -79,3 +51,8 @@ def _round(
         print(f"{name} stays as it is: it has {why}.")
     print("The embeddings stay as they are: bitsandbytes cannot save its own.")
     return {"compute": compute, "kept": kept}
+
+
+nf4 = partial(bitsandbytes, "nf4")
+fp4 = partial(bitsandbytes, "fp4")
+llm_int8 = partial(bitsandbytes, "llm_int8")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from collections.abc import Mapping, Sequence
 
 from lit_compress.benchmark.candidates import texts_of_models
 from lit_compress.benchmark.folders import local_folder
@@ -15,6 +12,9 @@ from lit_compress.quantization.mixed.allocation import Option, allocate
 from lit_compress.quantization.mixed.file import write_mixed
 from lit_compress.quantization.mixed.plan import plan_of
 from lit_compress.quantization.mixed.sensitivity import Sensitivity, draw_subsets, sensitivities
+from lit_compress.quantization.progress import progress
+
+_DOING = "power iteration"
 
 
 def sensitivity_command(
@@ -80,8 +80,8 @@ def sensitivity_command(
         )
     drawn = draw_subsets(known.datamodule, share, subsets, seed)
     begun = time.perf_counter()
-    with _progress() as tell:
-        found = sensitivities(model, plan.parts, drawn, seed, tell=tell)
+    with progress(_DOING) as tell:
+        found = sensitivities(model, plan.parts, drawn, seed, tell=lambda share: tell(_DOING, share))
     seconds = time.perf_counter() - begun
     chosen = allocate(plan.options({part: one.omega for part, one in found.items()}), budget)
     total = fixed + sum(option.bytes for option in chosen.values())
@@ -98,14 +98,6 @@ def sensitivity_command(
         f"rows took {seconds:,.0f} s.\n{out}: for QAT with mixed, and lit-compress quantize --mixed"
     )
     return found
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[float], None]]:
-    columns = (SpinnerColumn(), TextColumn("power iteration"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, transient=True) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda share: bar.update(task, completed=share)
 
 
 def _table(found: Mapping[str, Sensitivity], chosen: Mapping[str, Option]) -> str:
