@@ -9,13 +9,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_compress.models.anatomy import dissect
-from lit_compress.models.transforms import ROUNDED, transforms_of
 from lit_compress.pruning.counting import encoder_matrices
 from lit_compress.pruning.pattern import matching
 from lit_compress.pruning.sparsegpt import check_share, lowest, sparsegpt, wanda
 from lit_compress.quantization.awq import outputs_first
 from lit_compress.quantization.calibration import Batches, in_order, read_by
 from lit_compress.quantization.hessian import InputStatistics
+from lit_compress.quantization.stored import refuse_few_bits
 
 #: How weights are chosen.
 METHODS = ("sparsegpt", "wanda", "magnitude")
@@ -53,12 +53,11 @@ def prune_model(
     """
     if method not in METHODS:
         raise ValueError(f"Expected a method among {', '.join(METHODS)} but got {method!r}.")
-    rounded = [name for name, _ in transforms_of(model) if name in ROUNDED]
-    if rounded:
-        raise ValueError(
-            f"Expected a model whose weights are not rounded yet but it has {rounded[0]}; prune the model that it was "
-            "made from, then quantize: zeros stay zero."
-        )
+    refuse_few_bits(
+        model,
+        "whose weights are not rounded yet",
+        "prune the model that it was made from, then quantize: zeros stay zero",
+    )
     names = _chosen(model, include, exclude)
     for name in names:
         try:

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from lit_compress.models.transforms import ROUNDED, transforms_of
 from lit_compress.pruning.masks import refuse_tied
 from lit_compress.quantization.awq import awq, outputs_first
 from lit_compress.quantization.calibration import Batches, in_order, read_by
@@ -29,6 +28,7 @@ from lit_compress.quantization.inputs import (
 from lit_compress.quantization.packed import apply_packed_weights, packed_of
 from lit_compress.quantization.scheme import Scheme
 from lit_compress.quantization.smooth import smooth_activations
+from lit_compress.quantization.stored import refuse_few_bits
 
 #: How weights are rounded.
 METHODS = ("nearest", "gptq", "awq")
@@ -72,11 +72,7 @@ def quantize_model(
     """
     if method not in METHODS:
         raise ValueError(f"Expected a method among {', '.join(METHODS)} but got {method!r}.")
-    rounded = [name for name, _ in transforms_of(model) if name in ROUNDED]
-    if rounded:
-        raise ValueError(
-            f"Expected a model that rounds nothing yet but it has {rounded[0]}; give the model that it was made from."
-        )
+    refuse_few_bits(model)
     schemes, projections = _schemes(model, weights, embeddings, include, exclude)
     refuse_tied(model, list(schemes))
     cuts = not isinstance(weights, Scheme)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lit_compress.models.transforms import ROUNDED, transforms_of
 from lit_compress.quantization.fake_weights import output_axis
 
 
@@ -82,3 +83,23 @@ def refuse_stored(model: nn.Module) -> None:
             "in few bits; start from the folder that it was made from, which its lit_compress.json or its model card "
             "names."
         )
+
+
+def refuse_few_bits(
+    model: nn.Module,
+    wanted: str = "that rounds nothing yet",
+    advice: str = "give the model that it was made from",
+) -> None:
+    """Refuse to change a finished model without training a second time: its weights are no ordinary parameters.
+
+    Args:
+        model: The model.
+        wanted: What kind of model is expected, for the message.
+        advice: What to do, for the message.
+
+    Raises:
+        ValueError: Its weights are stored in few bits, or it rounds activations.
+    """
+    done = [name for name, _ in transforms_of(model) if name in (*ROUNDED, "codebook_weights")]
+    if done:
+        raise ValueError(f"Expected a model {wanted} but it has {done[0]}; {advice}.")

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import lit_compress
+from lit_compress.__main__ import main
 from lit_compress.models import Pretrained
 from lit_compress.models.checkpoint import save_folder
 from lit_compress.models.factory import from_pretrained
@@ -45,3 +46,18 @@ def test_refuses_to_train_what_has_no_weights_to_train(folder, data, make_traine
 def test_refuses_to_shrink_what_is_stored_in_few_bits(folder):
     with pytest.raises(ValueError, match="shrink the folder that it was made from, and quantize the result"):
         shrink(lit_compress.load(folder))
+
+
+@pytest.mark.parametrize("first", ["nearest", "kmeans"])
+@pytest.mark.parametrize(
+    "second", [("quantize",), ("quantize", "--method", "kmeans"), ("quantize", "--method", "bf16")]
+)
+def test_refuses_to_change_a_folder_of_few_bits_again(first, second, tmp_path, capsys):
+    whole = save_folder(tmp_path / "whole", tiny_bert(labels=2).eval(), None, {"method": "x"})
+    small = tmp_path / "small"
+    assert main(["quantize", str(whole), "--out", str(small), "--method", first]) == 0
+    assert main([second[0], str(small), "--out", str(tmp_path / "again"), *second[1:]]) == 1
+    name = {"nearest": "packed_weights", "kmeans": "codebook_weights"}[first]
+    error = " ".join(capsys.readouterr().err.split())
+    assert f"but it has {name}; give the model that it was made from." in error
+    assert not (tmp_path / "again").exists()

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from lit_compress.models.transforms import transforms_of
 from lit_compress.pruning.masks import refuse_tied
 from lit_compress.quantization.choice import choose
 from lit_compress.quantization.clustering.clustered_weights import apply_clustered_weights, begin_clustering
 from lit_compress.quantization.clustering.codebook import Codebook
 from lit_compress.quantization.clustering.codebook_convert import to_codebooks
 from lit_compress.quantization.samples import Samples
+from lit_compress.quantization.stored import refuse_few_bits
 
 
 @torch.no_grad()
@@ -73,9 +73,5 @@ def kmeans(
 
 
 def _check(model: PreTrainedModel, tensors: list[str]) -> None:
-    stored = [name for name, _ in transforms_of(model) if name in ("packed_weights", "codebook_weights")]
-    if stored:
-        raise ValueError(
-            f"Expected a model of ordinary weights but it has {stored[0]}; give the model that it was made from."
-        )
+    refuse_few_bits(model, "of ordinary weights")
     refuse_tied(model, tensors)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from torch import nn
 from transformers import PreTrainedModel
 
-from lit_compress.models.transforms import ROUNDED, transforms_of
 from lit_compress.pruning.masks import refuse_tied
 from lit_compress.quantization.choice import choose
 from lit_compress.quantization.fake_weights import output_axis
 from lit_compress.quantization.mixed.allocation import Option, rounding_error, stored_bytes
 from lit_compress.quantization.mixed.sensitivity import parts_of
 from lit_compress.quantization.scheme import Scheme
+from lit_compress.quantization.stored import refuse_few_bits
 
 # What is outside of the blocks is small or read by rows; fewer bits there bring little.
 _OUTSIDE = 8
@@ -147,11 +147,7 @@ def plan_of(
     Raises:
         ValueError: A setting does not fit the model, or it is rounded already.
     """
-    rounded = [name for name, _ in transforms_of(model) if name in ROUNDED]
-    if rounded:
-        raise ValueError(
-            f"Expected a model that rounds nothing yet but it has {rounded[0]}; give the model that it was made from."
-        )
+    refuse_few_bits(model)
     projections, tables = choose(model, include, exclude)
     tables = tables if embedding_bits else []
     refuse_tied(model, [f"{name}.weight" for name in [*projections, *tables]])
