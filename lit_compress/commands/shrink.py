@@ -25,6 +25,8 @@ examples:
       (student: Pretrained, name: small) where units that did something had to go
   lit-compress shrink runs/x/model --out small --vocabulary-from texts.txt --min-count 5
       a model folder with the word pieces that texts use; the tokenizer is shrunk to match
+  lit-compress shrink runs/x/model --out small --vocabulary-from texts.txt --embedding-rank 96
+      the word embedding, half of the weights of a small encoder, as the product of two smaller matrices
   lit-compress shrink resnet --out small --sparsity 0.5
       a convolution net without half of its weights: prune, then fine-tune
 """
@@ -72,6 +74,13 @@ def add_shrink(verbs: Any) -> None:
     )
     verb.add_argument(
         "--most-changed", type=float, metavar="S", help="share of them that may become other pieces"
+    )
+    verb.add_argument(
+        "--embedding-rank",
+        type=int,
+        metavar="R",
+        help="word embedding as a table of this width and a linear map to the hidden dimensions; common pieces are "
+        "kept best where --vocabulary-from gives texts; fine-tune it after",
     )
     verb.add_argument("--ckpt", metavar="best|last|FILE", help="checkpoint of a run folder (default: best)")
     nets = verb.add_argument_group("convolution nets", 'pip install "lit-compress[convnets]"')

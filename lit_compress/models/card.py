@@ -163,8 +163,9 @@ def _usage(ragged: bool, auto: str) -> str:
     tokenizer = 'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")\n```'
     if ragged:
         return (
-            "## Use\n\nThe blocks of this model differ in size, or its weights are stored in few bits, which no "
-            "configuration of transformers says; `AutoModel` cannot load it. After `pip install lit-compress`:\n\n"
+            "## Use\n\nThe blocks of this model differ in size, its word embedding is factorised, or its weights are "
+            "stored in few bits, which no configuration of transformers says; `AutoModel` cannot load it. After "
+            "`pip install lit-compress`:\n\n"
             "```python\nimport lit_compress\n"
             'from transformers import AutoTokenizer\n\nmodel = lit_compress.load("path/to/this/folder")\n'
             + tokenizer

@@ -32,8 +32,8 @@ _STOCK = "model"
 _INDEX = ".safetensors.index.json"
 _LOAD_WITH = {
     "load_with": "lit_compress.load",
-    "why": "Blocks differ in size, or weights are stored in few bits, which no configuration of transformers says. "
-    "AutoModel cannot load this folder.",
+    "why": "Blocks differ in size, the word embedding is factorised, or weights are stored in few bits, which no "
+    "configuration of transformers says. AutoModel cannot load this folder.",
 }
 
 

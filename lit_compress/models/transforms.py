@@ -21,6 +21,7 @@ TRANSFORMS: dict[str, str] = {
     "hard_concrete_gates": "lit_compress.pruning.hard_concrete_gates:apply_hard_concrete_gates",
     "low_rank": "lit_compress.pruning.low_rank:apply_low_rank",
     "shape": "lit_compress.pruning.shape:apply_shape",
+    "factorized_embedding": "lit_compress.pruning.factorize_embedding:apply_factorized_embedding",
     "sizes": "lit_compress.models.sizes:apply_sizes",
     "fake_weights": "lit_compress.quantization.fake_weights:apply_fake_weights",
     "input_quantizers": "lit_compress.quantization.inputs:apply_input_quantizers",
@@ -29,7 +30,15 @@ TRANSFORMS: dict[str, str] = {
     "codebook_weights": "lit_compress.quantization.clustering.codebook_weights:apply_codebook_weights",
 }
 #: Those that a finished model may have: they shape ordinary weights, and model folders record them.
-SHAPES = ("shape", "low_rank", "sizes", "input_quantizers", "packed_weights", "codebook_weights")
+SHAPES = (
+    "shape",
+    "factorized_embedding",
+    "low_rank",
+    "sizes",
+    "input_quantizers",
+    "packed_weights",
+    "codebook_weights",
+)
 #: Those of finished models that round.
 ROUNDED = ("input_quantizers", "packed_weights")
 _ATTRIBUTE = "_lit_compress_transforms"

@@ -5,18 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_compress.models.anatomy import UniformShape, family_of
 from lit_compress.models.card import model_card
 from lit_compress.models.checkpoint import check_place, save_folder
 from lit_compress.models.transforms import transforms_of
+from lit_compress.pruning.factorize_embedding import factorize_embedding
 from lit_compress.pruning.shrink import shrink
 from lit_compress.pruning.sizes import ShrinkReport
 from lit_compress.pruning.source import Source, is_convnet, open_source, texts_in
 from lit_compress.pruning.summary import pruning_facts
 from lit_compress.pruning.verify import largest_difference
-from lit_compress.pruning.vocabulary import keep_used, trim_vocabulary
+from lit_compress.pruning.vocabulary import count_pieces, keep_used, trim_vocabulary
 from lit_compress.pruning.vocabulary_guard import VocabularyLoss, vocabulary_loss
 
 #: Largest difference of a logit in float64, in units of the largest logit, with which two models are the same.
@@ -35,6 +38,7 @@ def shrink_command(
     min_count: int = 1,
     held_out: str | None = None,
     most_changed: float | None = None,
+    embedding_rank: int | None = None,
     ckpt: str = "best",
     **convnet: Any,
 ) -> None:
@@ -56,6 +60,8 @@ def shrink_command(
         held_out: Other texts, on which the new vocabulary is checked: a text file, or a YAML file with a ``data``
             section, of which the validation split is read; that of ``vocabulary_from`` where it is one.
         most_changed: Share of these texts, from 0 to 1, that may become other pieces than before.
+        embedding_rank: Width of a narrower word embedding, which a linear map brings to the hidden dimensions. Where
+            ``vocabulary_from`` is given, an error in a piece counts as often as these texts have it, and once more.
         ckpt: Checkpoint of a run: ``best``, ``last`` or a file.
         **convnet: What is for convolution nets only.
 
@@ -68,10 +74,11 @@ def shrink_command(
     if is_convnet(source):
         from lit_compress.pruning.convnet_command import shrink_convnet
 
-        given = [name for name, value in sizes.items() if value is not None]
-        if given or vocabulary_from is not None:
+        others = {"vocabulary-from": vocabulary_from, "embedding-rank": embedding_rank}
+        given = [name for name, value in {**sizes, **others}.items() if value is not None]
+        if given:
             raise ValueError(
-                f"Expected a transformer for --{(given or ['vocabulary-from'])[0]} but {source} holds a convolution "
+                f"Expected a transformer for --{given[0]} but {source} holds a convolution "
                 "net; give --sparsity."
             )
         shrink_convnet(source, place, round_to=round_to, **convnet)
@@ -103,6 +110,9 @@ def shrink_command(
             "them out."
         )
     exact = _verify(found, small, old_ids, must=uniform is None)
+    if embedding_rank is not None:
+        _narrow(small, embedding_rank, tokenizer, vocabulary_from)
+        exact = False
     facts = _facts(found, small, exact)
     if loss is not None:
         facts["vocabulary"] = loss._asdict()
@@ -111,6 +121,21 @@ def shrink_command(
     print(ShrinkReport.of(found.model, small))
     how = "lit_compress.load" if transforms_of(small) else "AutoModel…from_pretrained and lit_compress.load"
     print(f"Model folder: {place} (for {how})")
+
+
+def _narrow(model: PreTrainedModel, rank: int, tokenizer: Any, texts: str | None) -> None:
+    """Factorise the word embedding, in place, and say what is lost."""
+    weights: Tensor | None = None
+    if texts is not None:
+        counts = count_pieces(tokenizer, texts_in(Path(texts)), special_tokens=True)
+        # What they never have may come up later.
+        weights = torch.tensor([1.0 + counts[piece] for piece in range(model.config.vocab_size)])
+    error = factorize_embedding(model, rank, weights)
+    read = "" if texts is None else ", pieces counted as often as the texts have them"
+    print(
+        f"Error of the word embedding of rank {rank}: {100 * error:.1f} % of its length{read}. Fine-tune the folder, or "
+        "measure it, before you use it."
+    )
 
 
 def _check_vocabulary(

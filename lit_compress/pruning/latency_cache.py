@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from lit_compress.benchmark.environment import cpu_flags, cpu_name, gpu_name, library_version
 from lit_compress.models.anatomy import dissect
+from lit_compress.models.transforms import transforms_of
 from lit_compress.pruning.latency import Curve, LatencyTable, parts_of, pattern
 from lit_compress.pruning.latency_measure import Figures, measure_figures
 
@@ -99,6 +100,8 @@ def table_key(
         "blocks": [pattern(block.path) for block in anatomy.blocks],
         "batch": batch,
         "length": length,
+        # Without it, keys are what they were before there was one.
+        **{name: arguments for name, arguments in transforms_of(model) if name == "factorized_embedding"},
     }
 
 

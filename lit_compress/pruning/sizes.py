@@ -23,6 +23,7 @@ class ModelSize:
         neurons: Neurons per block.
         hidden: Hidden dimensions.
         vocabulary: Rows of the word embedding; ``None`` for models without one.
+        embedding: Columns of that table: as many as hidden dimensions, or fewer where a linear map follows.
     """
 
     parameters: int
@@ -32,6 +33,7 @@ class ModelSize:
     neurons: tuple[int, ...]
     hidden: int
     vocabulary: int | None
+    embedding: int | None = None
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> ModelSize:
@@ -41,7 +43,8 @@ class ModelSize:
             ValueError: There is no adapter for its family.
         """
         anatomy = dissect(model)
-        embedding = anatomy.word_embedding
+        path = anatomy.word_embedding
+        rows, columns = (None, None) if path is None else named_tensor(model, f"{path}.weight").shape
         return cls(
             parameters=sum(tensor.numel() for tensor in _own(model)),
             encoder_weights=sum(
@@ -53,7 +56,8 @@ class ModelSize:
                 block.feed_forward.neurons if block.feed_forward else 0 for block in anatomy.blocks
             ),
             hidden=anatomy.stream.size,
-            vocabulary=None if embedding is None else len(named_tensor(model, f"{embedding}.weight")),
+            vocabulary=rows,
+            embedding=columns,
         )
 
 
@@ -102,6 +106,7 @@ class ShrinkReport:
         ]
         if before.vocabulary is not None:
             lines.append(("vocabulary", _arrow(before.vocabulary, after.vocabulary)))
+            lines.append(("width of its table", _arrow(before.embedding, after.embedding)))
         width = max(len(name) for name, _ in lines)
         return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
 

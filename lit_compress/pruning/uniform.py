@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_compress.models.anatomy import FeedForward, UniformShape, dissect, family_of
-from lit_compress.models.transforms import rewrite
+from lit_compress.models.transforms import restore, rewrite, transforms_of
 from lit_compress.pruning.alive import slot_norms, writing_norms
 from lit_compress.pruning.cutting import cut_slots, cut_units
 from lit_compress.pruning.depth import drop_blocks
@@ -170,6 +170,8 @@ def _check_stock(model: PreTrainedModel) -> None:
     """Refuse where the configuration builds another model than this one, which stock transformers would load."""
     with torch.device("meta"):
         built: Any = type(model)(copy.deepcopy(model.config))
+    # Narrower than any configuration says, whatever the shape; the folder records it.
+    restore(built, [entry for entry in transforms_of(model) if entry[0] == "factorized_embedding"])
     wanted = {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     wrong = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Collection, Iterable
+from itertools import islice
 from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lit_compress.models.anatomy.factorized_embedding import FactorizedEmbedding
 from lit_compress.pruning.cutting import cut_slots
 from lit_compress.pruning.groups import Group, Slot
 from lit_compress.pruning.tokenizers import indispensable, trim_tokenizer
@@ -43,15 +45,7 @@ def keep_used(
             f"Expected min_count from 1 on and at_least_coverage in [0, 1] but got {min_count} and "
             f"{at_least_coverage}; correct them."
         )
-    counts: Counter[int] = Counter()
-    rows: list[str] = []
-    for text in texts:
-        rows.append(text)
-        if len(rows) == _BATCH:
-            counts.update(_ids(tokenizer, rows))
-            rows = []
-    if rows:
-        counts.update(_ids(tokenizer, rows))
+    counts = count_pieces(tokenizer, texts)
     if not counts:
         raise ValueError("Expected texts to choose the vocabulary from but got none; check the file.")
     total, covered, kept = counts.total(), 0, []
@@ -63,10 +57,25 @@ def keep_used(
     return sorted(kept)
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, rows: list[str]) -> Iterable[int]:
-    # Not truncated: what stands at the end of a long text is used too.
-    encoded = tokenizer(rows, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
-    return (piece for row in encoded for piece in row)
+def count_pieces(
+    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], special_tokens: bool = False
+) -> Counter[int]:
+    """Return how often texts use each piece.
+
+    Args:
+        tokenizer: The tokenizer.
+        texts: The texts.
+        special_tokens: Whether those count that the tokenizer adds to each text.
+    """
+    counts: Counter[int] = Counter()
+    rest = iter(texts)
+    while rows := list(islice(rest, _BATCH)):
+        # Not truncated: what stands at the end of a long text is used too.
+        encoded = tokenizer(rows, add_special_tokens=special_tokens, truncation=False, verbose=False)[
+            "input_ids"
+        ]
+        counts.update(piece for row in encoded for piece in row)
+    return counts
 
 
 def trim_vocabulary(
@@ -105,7 +114,8 @@ def trim_vocabulary(
 
 
 def _embedding(model: PreTrainedModel) -> nn.Embedding:
-    found = model.get_input_embeddings()
+    found: Any = model.get_input_embeddings()
+    found = found.table if isinstance(found, FactorizedEmbedding) else found
     if not isinstance(found, nn.Embedding):
         raise ValueError(
             f"Expected a model with a word embedding but {type(model).__name__} reads no tokens; leave the "

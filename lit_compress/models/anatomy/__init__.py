@@ -19,6 +19,7 @@ from lit_compress.models.anatomy.gpt2 import GPT2
 from lit_compress.models.anatomy.llama import Llama
 from lit_compress.models.anatomy.vit import ViT
 from lit_compress.models.anatomy.whisper import Whisper
+from lit_compress.models.anatomy.factorized_embedding import with_factors
 
 __all__ = [
     "FAMILIES",
@@ -76,4 +77,4 @@ def dissect(model: PreTrainedModel) -> Anatomy:
     Raises:
         ValueError: There is no adapter for its family.
     """
-    return family_of(model).dissect(model)
+    return with_factors(model, family_of(model).dissect(model))
