@@ -133,8 +133,8 @@ def _narrow(model: PreTrainedModel, rank: int, tokenizer: Any, texts: str | None
     error = factorize_embedding(model, rank, weights)
     read = "" if texts is None else ", pieces counted as often as the texts have them"
     print(
-        f"Error of the word embedding of rank {rank}: {100 * error:.1f} % of its length{read}. Fine-tune the folder, or "
-        "measure it, before you use it."
+        f"Error of the word embedding of rank {rank}: {100 * error:.1f} % of its length{read}. Fine-tune the "
+        "folder, or measure it, before you use it."
     )
 
 

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_compress.models.anatomy import dissect
-from lit_compress.models.anatomy.family import replace
 from lit_compress.models.anatomy.factorized_embedding import FactorizedEmbedding
+from lit_compress.models.anatomy.family import replace
 from lit_compress.models.transforms import record
 
-#: Name of the transform.
-FACTORIZED_EMBEDDING = "factorized_embedding"
+_NAME = "factorized_embedding"
 
 
 def best_factors(table: Tensor, rank: int, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -94,7 +93,7 @@ def apply_factorized_embedding(model: PreTrainedModel, rank: int) -> None:
     Raises:
         ValueError: The model has no word embedding of its own, or one of another rank.
     """
-    if not record(model, FACTORIZED_EMBEDDING, {"rank": rank}):
+    if not record(model, _NAME, {"rank": rank}):
         return
     path = _dense_path(model)
     dense: Any = model.get_submodule(path)

@@ -106,7 +106,7 @@ class ShrinkReport:
         ]
         if before.vocabulary is not None:
             lines.append(("vocabulary", _arrow(before.vocabulary, after.vocabulary)))
-            lines.append(("width of its table", _arrow(before.embedding, after.embedding)))
+            lines.append(("embedding width", _arrow(before.embedding, after.embedding)))
         width = max(len(name) for name, _ in lines)
         return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
 

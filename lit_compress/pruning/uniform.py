@@ -170,7 +170,7 @@ def _check_stock(model: PreTrainedModel) -> None:
     """Refuse where the configuration builds another model than this one, which stock transformers would load."""
     with torch.device("meta"):
         built: Any = type(model)(copy.deepcopy(model.config))
-    # Narrower than any configuration says, whatever the shape; the folder records it.
+    # No configuration says that the word embedding is factorised, but folders record it.
     restore(built, [entry for entry in transforms_of(model) if entry[0] == "factorized_embedding"])
     wanted = {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

@@ -14,12 +14,12 @@ from lit_compress.models.anatomy.albert import Albert
 from lit_compress.models.anatomy.base import Anatomy, Attention, Axis, Block, FeedForward, Stream, Stretch
 from lit_compress.models.anatomy.bert import Bert
 from lit_compress.models.anatomy.distilbert import DistilBert
+from lit_compress.models.anatomy.factorized_embedding import with_factors
 from lit_compress.models.anatomy.family import Family, UniformShape
 from lit_compress.models.anatomy.gpt2 import GPT2
 from lit_compress.models.anatomy.llama import Llama
 from lit_compress.models.anatomy.vit import ViT
 from lit_compress.models.anatomy.whisper import Whisper
-from lit_compress.models.anatomy.factorized_embedding import with_factors
 
 __all__ = [
     "FAMILIES",
