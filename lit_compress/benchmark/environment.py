@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 import lit_compress
+from lit_compress.benchmark.runtimes import runtime
 
 _CPUINFO = Path("/proc/cpuinfo")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
@@ -61,6 +62,15 @@ def library_version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def runtime_versions(name: str) -> dict[str, str | None]:
+    """Return the versions of the libraries that a runtime has of its own, by the names of their distributions.
+
+    Args:
+        name: One of :data:`~lit_compress.benchmark.runtimes.RUNTIMES`.
+    """
+    return {library: library_version(library) for library in runtime(name).libraries}
 
 
 def gpu_name() -> str | None:

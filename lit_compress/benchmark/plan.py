@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lit_compress.benchmark.environment import same_environment
+from lit_compress.benchmark.environment import runtime_versions, same_environment
 from lit_compress.benchmark.folders import local_folder, weight_fingerprint
 from lit_compress.benchmark.protocol import Candidate, Protocol
 
@@ -28,6 +28,8 @@ def is_measured(
 ) -> bool:
     """Return whether there is a row of the same weights, measured in the same way in the same place.
 
+    The libraries of its runtime are those of now, too; what other runtimes have does not matter.
+
     Args:
         candidate: The model in its runtime.
         rows: Rows of the results file.
@@ -38,8 +40,11 @@ def is_measured(
     # Reading the weights of many models takes a while.
     weights = weight_fingerprint(local_folder(candidate.folder)) if rows else None
     wanted = {"model": candidate.name, "runtime": candidate.runtime, "weights": weights}
+    libraries = runtime_versions(candidate.runtime)
     return any(
         all(row[key] == value for key, value in wanted.items())
+        # Rows of earlier releases do not say it.
+        and row.get("libraries", {}) == libraries
         and not row["is_baseline"]
         and not row.get("error")
         and row["protocol"] == protocol.to_dict()

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from lit_compress.benchmark.environment import runtime_versions
 from lit_compress.benchmark.intervals import Ratio, Spread
 from lit_compress.benchmark.measurement import Figures, Measurement
 
@@ -57,6 +58,7 @@ def to_row(
         "checkpoint": checkpoint,
         "weights": measurement.weights,
         "runtime": measurement.candidate.runtime,
+        "libraries": runtime_versions(measurement.candidate.runtime),
         "shape": facts.get("shape", {}),
         **{name: facts.get(name) for name in _FACTS},
         "bytes": artefact.bytes if artefact is not None else None,

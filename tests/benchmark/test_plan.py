@@ -1,8 +1,10 @@
 import copy
+from dataclasses import replace
 
 import pytest
 
-from lit_compress.benchmark.environment import describe_environment
+from lit_compress.benchmark import environment
+from lit_compress.benchmark.environment import describe_environment, runtime_versions
 from lit_compress.benchmark.folders import local_folder, weight_fingerprint
 from lit_compress.benchmark.plan import is_measured, sessions_of
 from lit_compress.benchmark.protocol import Candidate, Protocol
@@ -67,3 +69,23 @@ def test_row_measured_otherwise_does_not(candidate, row, other):
 
 def test_quality_does_not_matter_where_there_are_no_data(candidate, row):
     assert is_measured(candidate, [row | {"quality": None}], PROTOCOL, HERE, judged=False)
+
+
+def test_a_row_of_other_libraries_of_its_own_runtime_is_stale(candidate, row, monkeypatch):
+    versions = {"openvino": "2026.4.1", "nncf": "3.2.0", "onnxruntime": "1.31.1"}
+    monkeypatch.setattr(environment, "library_version", versions.get)
+    here = replace(candidate, runtime="openvino-int8")
+    row |= {"runtime": here.runtime, "libraries": {"openvino": "2026.4.1", "nncf": "3.2.0"}}
+    assert is_measured(here, [row], PROTOCOL, HERE, judged=True)
+    # A row of an earlier release does not say what it was measured with.
+    assert not is_measured(here, [{**row, "libraries": {}}], PROTOCOL, HERE, judged=True)
+    versions["onnxruntime"] = "1.32.0"  # of another runtime
+    assert is_measured(here, [row], PROTOCOL, HERE, judged=True)
+    versions["openvino"] = "2026.5.0"
+    assert not is_measured(here, [row], PROTOCOL, HERE, judged=True)
+
+
+def test_rows_say_what_their_runtime_was(monkeypatch):
+    monkeypatch.setattr(environment, "library_version", {"onnx": "1.20", "onnxruntime": "1.31"}.get)
+    assert runtime_versions("onnx-int8") == {"onnx": "1.20", "onnxruntime": "1.31"}
+    assert runtime_versions("torch-fp32") == {}
