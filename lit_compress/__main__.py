@@ -19,6 +19,7 @@ _OTHER_VERBS = (
     "sensitivity",
     "export",
     "auto",
+    "compress",
     "recipes",
 )
 
@@ -30,6 +31,9 @@ Train and judge (a recipe is a YAML file; several --config merge, later ones win
   lit-compress validate --config runs/x/config.yaml --ckpt_path best
   lit-compress test     --config runs/x/config.yaml --ckpt_path best
   lit-compress predict  --config runs/x/config.yaml --ckpt_path best
+
+From a fine-tuned model and a wish to a small one, all in one:
+  lit-compress compress  runs/x/model --speedup 20 --quality 0.975   plans, distils, prunes, rounds, measures, exports
 
 After a fit:
   lit-compress benchmark runs/x/model --against TEACHER     measure a model folder in clean processes

@@ -113,6 +113,7 @@ class CompressCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the arguments given; Lightning would warn that they are not those of the process."""
         self.config = parser.parse_args(args)
+        _restore_nulls(self.config, args)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration alone: Lightning would let the checkpoint override the command line."""
@@ -204,6 +205,30 @@ def _recipe_name(config: Namespace) -> str:
     if "recipes" in parts:
         return "/".join(parts[len(parts) - parts[::-1].index("recipes") :])
     return path.stem if path.stem != "config" else path.resolve().parent.name
+
+
+def _restore_nulls(config: Namespace, args: Sequence[str]) -> None:
+    """Put ``None`` where the command line says null for a text inside a part: the parser makes it the text None."""
+    for word, after in zip(args, [*args[1:], ""], strict=True):
+        key, equals, value = word.partition("=")
+        if not key.startswith("--") or (value if equals else after) not in ("null", "~"):
+            continue
+        place: Any = config[config.subcommand]
+        *path, last = key.removeprefix("--").split(".")
+        for name in path:
+            place = _inside(place, name)
+        place = place[-1] if isinstance(place, list) else place
+        place = place.get("init_args") or place if isinstance(place, Namespace) else {}
+        if place.get(last) == "None":
+            place[last] = None
+
+
+def _inside(place: Any, name: str) -> Any:
+    """Return an entry of a part, or of the last part of a list."""
+    place = place[-1] if isinstance(place, list) and place else place
+    if not isinstance(place, Namespace):
+        return place.get(name) if isinstance(place, dict) else None
+    return place[name] if name in place else (place.get("init_args") or {}).get(name)
 
 
 def _checkpoint_path(given: str | None, run_dir: Path, verb: str | None) -> str | None:

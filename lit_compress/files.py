@@ -1,8 +1,9 @@
-"""Folders that are written whole or not at all, and files that are known by their bytes."""
+"""Folders that are written whole or not at all, files that are known by their bytes, and files that grow by lines."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,3 +50,21 @@ def describe_file(path: Path) -> dict[str, Any]:
         while block := stream.read(1 << 20):
             digest.update(block)
     return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the JSON objects of a file, one per line; lines that a kill cut short are left out.
+
+    Args:
+        path: The file; where it is missing there are none.
+    """
+    if not path.is_file():
+        return []
+    found = []
+    # Not splitlines(): it also splits at characters that JSON allows inside strings.
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return [record for record in found if isinstance(record, dict)]

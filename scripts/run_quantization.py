@@ -112,7 +112,7 @@ def fit(cell: Cell, args: argparse.Namespace) -> bool:
         f"--data.tokenizer={args.teacher}",
     ]
     if str(row.recipe).startswith("combine/"):
-        words += [f"--model.teacher.model={args.teacher}", f"--model.teacher.cache={args.runs}/cache"]
+        words += [f"--model.teacher.model={args.teacher}", f"--model.teacher.cache={args.runs}/cache-{cell.row}"]
     else:
         words.append(f"--model.baseline={args.teacher}")
     if row.recipe != "combine/distil_qat":  # its student is made from layers of the teacher
@@ -153,7 +153,9 @@ def accuracy(folder: Path, config: Path, split: str) -> float:
     from lit_compress.benchmark.quality import evaluate
     from lit_compress.benchmark.run_config import read_config, texts_of
 
-    model = lit_compress.load(folder).float()
+    model = lit_compress.load(folder)
+    if getattr(model, "hf_quantizer", None) is None:  # formats of bitsandbytes have a type of their own
+        model = model.float()
 
     @torch.inference_mode()
     def predict(batch: dict) -> object:

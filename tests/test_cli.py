@@ -147,6 +147,15 @@ def test_an_objective_is_added_on_the_command_line(cli_task, tmp_path, capsys):
 OBJECTIVE = "model: {{init_args: {{objectives: {{soft: {{class_path: {}, init_args: {{{}: {}}}}}}}}}}}\n"
 
 
+@pytest.mark.parametrize("words", [["--model.teacher.cache=null"], ["--model.teacher.cache", "null"]])
+def test_null_takes_a_text_of_a_part_away(words, cli_task, tmp_path):
+    cache = f"--model.teacher.cache={tmp_path / 'cache'}"
+    assert fit(cli_task, tmp_path / "run", cache, *words, "--trainer.max_steps=1") == 0
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["model"]["init_args"]["teacher"]["init_args"]["cache"] is None
+    assert not (tmp_path / "cache").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from lit_compress.auto.goal import Shortfall
 from lit_compress.benchmark.protocol import Candidate
 from lit_compress.benchmark.selection import Row
+from lit_compress.files import read_json_lines
 
 #: Judgements, one per line.
 FILE_NAME = "quality.jsonl"
@@ -91,13 +91,4 @@ class Trial:
 
 def read_records(path: Path) -> list[dict[str, Any]]:
     """Return the judgements of a file; lines that a kill cut short are not there, and are judged again."""
-    if not path.is_file():
-        return []
-    found = []
-    # Not splitlines(): it also splits at characters that JSON allows inside strings.
-    for line in path.read_text(encoding="utf-8").split("\n"):
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return [record for record in found if isinstance(record, dict) and "depends_on" in record]
+    return [record for record in read_json_lines(path) if "depends_on" in record]

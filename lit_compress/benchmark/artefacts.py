@@ -105,16 +105,18 @@ def prepare(source: str, name: str, timeout: float, samples: Sequence[Batch] = (
     way = find_builder(name)
     try:
         way.check()
-        if way.calibrated and not samples:
+        folder = local_folder(source)
+        # What was trained with rounding has its ranges.
+        calibrated = way.calibrated and not is_rounded(folder)
+        if calibrated and not samples:
             raise ValueError(
                 f"Expected training texts to calibrate {name} with but got none; give the data with --data."
             )
-        folder = local_folder(source)
         root = _root()
         root.mkdir(parents=True, exist_ok=True)
         # The runtimes that load the model folder itself share one record.
         kind = "folder" if type(way).build is Builder.build else name
-        used = samples if way.calibrated else ()
+        used = samples if calibrated else ()
         place = root / f"{kind}-{_key(folder, way, used)}"
         record = _read(place)
         if record is None:

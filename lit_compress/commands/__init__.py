@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from lit_compress.commands.auto import add_auto
 from lit_compress.commands.benchmark import add_benchmark
+from lit_compress.commands.compress import add_compress
 from lit_compress.commands.export import add_export
 from lit_compress.commands.prune import add_prune
 from lit_compress.commands.quantize import add_quantize
@@ -29,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
         add_sensitivity,
         add_export,
         add_auto,
+        add_compress,
         add_recipes,
     ):
         add(verbs)

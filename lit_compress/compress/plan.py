@@ -1,0 +1,92 @@
+"""The plan: what was asked, what was measured, and what follows from it; written down before anything runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lit_compress.compress.planning import Figures
+from lit_compress.compress.stage import Stage
+
+FILE_NAME = "plan.json"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the fits begin with.
+
+    Args:
+        teacher: Model folder of the teacher, with the tokenizer that the student reads with.
+        student: Model folder that the student begins with.
+        data: YAML file with the ``data`` section.
+        length: Tokens of the typical text.
+    """
+
+    teacher: str
+    student: str
+    data: str
+    length: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan, complete.
+
+    Args:
+        request: What was asked for, ready for JSON: another request needs another folder.
+        probes: What was measured, ready for JSON.
+        figures: What is aimed at.
+        stages: Commands before the fits, in their order.
+        start: What the fits begin with.
+    """
+
+    request: dict[str, Any]
+    probes: list[dict[str, Any]]
+    figures: Figures
+    stages: tuple[Stage, ...]
+    start: Start
+
+    def write(self, out: Path) -> None:
+        """Write it down, whole or not at all."""
+        unfinished = out / f".{FILE_NAME}.{os.getpid()}"
+        unfinished.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        unfinished.replace(out / FILE_NAME)
+
+
+def read_plan(out: Path, request: dict[str, Any]) -> Plan | None:
+    """Return the plan of a folder, ``None`` where it has none yet.
+
+    Args:
+        out: The folder.
+        request: What is asked for now.
+
+    Raises:
+        ValueError: The plan is of another request, or damaged.
+    """
+    path = out / FILE_NAME
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        plan = Plan(
+            found["request"],
+            found["probes"],
+            Figures(**found["figures"]),
+            tuple(Stage(stage["name"], stage["why"], tuple(stage["words"])) for stage in found["stages"]),
+            Start(**found["start"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"Expected the plan of an earlier run in {path} but it cannot be read ({error}); delete it to plan "
+            "anew, or choose another folder with --out."
+        ) from error
+    other = [name for name in request if plan.request.get(name) != request[name]]
+    if other:
+        raise ValueError(
+            f"Expected {path} to be the plan of this command but its {other[0].replace('_', ' ')} is "
+            f"{plan.request.get(other[0])!r} and not {request[other[0]]!r}; choose another folder with --out."
+        )
+    return plan
