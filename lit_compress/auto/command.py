@@ -23,13 +23,13 @@ from lit_compress.benchmark.quality import Texts
 from lit_compress.benchmark.run_config import run_folder
 from lit_compress.benchmark.runtimes import runtime
 
-TASKS = ("text-classification",)
+TASKS = ("text-classification", "text-regression")
 
 
 def auto_command(
     folder: str,
     quality: float,
-    task: str = TASKS[0],
+    task: str | None = None,
     data: str | None = None,
     minimise: str = "latency",
     max_size_mb: float | None = None,
@@ -50,7 +50,7 @@ def auto_command(
     Args:
         folder: Model folder, hub name or ``package:NAME``.
         quality: Share of the original's own quality to keep.
-        task: What the model does.
+        task: What the model does, one of :data:`TASKS`; as the labels of the data say where ``None``.
         data: YAML file with a ``data`` section; the ``config.yaml`` of the folder's run where ``None``.
         minimise: ``"latency"``, ``"size"`` or ``"memory"``.
         max_size_mb: Most megabytes of the files that are loaded.
@@ -68,12 +68,16 @@ def auto_command(
         SystemExit: Interrupted; what was finished is in ``out``.
     """
     goal = Goal(quality, minimise, max_size_mb, max_latency_ms, max_memory_mb, batch)
-    _check(task, split, threads)
+    _check(split, threads)
+    if task is not None:
+        _check_known(task)
     place = local_folder(folder)
     # The original's own import of a model refuses what is no text classifier.
     runtime(BASELINE_RUNTIME).imports(place)
     routes, missing = find_routes(runtimes)
     models, texts = _find(folder, place, routes, data, split)
+    if task is not None:
+        _check_labels(task, texts)
     protocol = _protocol(models, texts, batch, threads, settings)
     target = Path(out) if out is not None else _beside(folder)
     search = Search(models, texts, goal, protocol, target)
@@ -109,11 +113,24 @@ def _keep_the_best(found: Found, goal: Goal, export: Callable[[str], None]) -> N
             choice.trial.failure = PARITY, str(error)
 
 
-def _check(task: str, split: str, threads: int) -> None:
+def _check_known(task: str) -> None:
     if task not in TASKS:
         near = difflib.get_close_matches(task, TASKS, n=1)
         meant = f"; did you mean {near[0]}?" if near else "; models of other tasks cannot be measured yet."
         raise ValueError(f"Expected --task to be one of {', '.join(TASKS)} but got {task!r}{meant}")
+
+
+def _check_labels(task: str, texts: Texts) -> None:
+    found = TASKS[int(texts.task.is_regression)]
+    if task != found:
+        kind = "scores" if texts.task.is_regression else "classes"
+        raise ValueError(
+            f"Expected --task {found}, because the labels of the data are {kind}, but got --task {task}; correct it, "
+            "or leave it out."
+        )
+
+
+def _check(split: str, threads: int) -> None:
     if split == "test":
         raise ValueError(
             "Expected a split that may be chosen by but got --split test; a choice made on the test rows would make "

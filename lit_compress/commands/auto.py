@@ -50,7 +50,11 @@ def add_auto(verbs: Any) -> None:
         verb.add_argument(f"--max-{name}", type=float, metavar="X", help=f"most {what}")
     verb.add_argument("--batch", type=int, metavar="N", help="texts at once (default: 1)")
     verb.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: 1)")
-    verb.add_argument("--task", metavar="NAME", help="text-classification (default)")
+    verb.add_argument(
+        "--task",
+        metavar="NAME",
+        help="text-classification or text-regression (default: as the labels of the data say)",
+    )
     verb.add_argument(
         "--data", metavar="YAML", help="file with a data section (default: config.yaml of the folder's run)"
     )

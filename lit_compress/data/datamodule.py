@@ -52,7 +52,8 @@ class TextClassificationDataModule(LightningDataModule):
         cache_dir: Folder for tokenised data (default: below the cache of the datasets library).
         seed: Seed of the order of rows and of random choices of rows.
         limit_train: Train on this many randomly chosen rows only.
-        validation_share: Share of the training rows to hold out where the source has no validation split.
+        validation_share: Share of the training rows to hold out where the source has no validation split; which rows
+            does not depend on ``seed``, so that a teacher and its students hold out the same.
         augment: Perturbed copies of the training rows for the teacher to label; none where ``None``.
     """
 

@@ -25,6 +25,7 @@ from lit_compress.data.tokens import tokenize
 
 # Raise it when the same settings lead to other tokens than before.
 _VERSION = 1
+_HOLD_OUT_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -152,23 +153,24 @@ class PreparedText:
         """Describe which rows of the stored split are used."""
         limit = self.settings.limit_train if split == "train" else None
         share = self.settings.validation_share if split != "test" else None
-        chosen = limit is not None or share is not None
-        return [split if share else None, share, limit, self.settings.seed if chosen else None]
+        return [split if share else None, share, limit, None if limit is None else self.settings.seed]
 
     def _chosen_rows(self, split: str, count: int) -> npt.NDArray[np.int64]:
         _, share, limit, seed = self._choice(split)
-        if share is None and limit is None:
-            return np.arange(count)
-        order = np.random.default_rng(int(seed or 0)).permutation(count)
+        rows = np.arange(count)
         if share is not None:
+            # Whatever the seed: a teacher must not have trained on what its students are selected by.
+            order = np.random.default_rng(_HOLD_OUT_SEED).permutation(count)
             held = max(1, round(float(share) * count))
-            order = order[:held] if split == "validation" else order[held:]
-        if limit is not None and int(limit) > len(order):
+            rows = np.sort(order[:held] if split == "validation" else order[held:])
+        if limit is None:
+            return rows
+        if int(limit) > len(rows):
             raise ValueError(
-                f"Expected data.limit_train <= {len(order):,}, the training rows there are, but got {limit}; "
+                f"Expected data.limit_train <= {len(rows):,}, the training rows there are, but got {limit}; "
                 "lower it or leave it out."
             )
-        return np.sort(order[: None if limit is None else int(limit)])
+        return np.sort(np.random.default_rng(int(seed or 0)).permutation(rows)[: int(limit)])
 
     def _column(self, data: Dataset, rows: npt.NDArray[np.int64], where: str) -> Column:
         values = data.data.column(self.settings.label).take(rows).to_pylist()

@@ -2,7 +2,8 @@
 
 Keys of a runtime: ``seconds`` per token, ``noise`` (relative, per call), ``peak`` bytes, ``wrong`` (texts that it
 classifies wrongly), and ``do`` (a request or workload) with ``then`` (``crash`` or ``hang``). A text is of class 1
-where it has the token ``good``, which is number 5. ``log`` beside them is a file for every request.
+where it has the token ``good``, which is number 5. With ``is_score`` a text gets its number of tokens as its score,
+0 where it is wrong. ``log`` beside them is a file for every request.
 """
 
 import json
@@ -21,6 +22,12 @@ def logits(rows, wrong):
         label = int(GOOD in ids) if wrong <= 0 else int(GOOD not in ids)
         wrong -= 1
         yield [1.0 - label, float(label)]
+
+
+def scores(rows, wrong):
+    """Give every text its number of tokens, but the first ones the score 0."""
+    for number, ids in enumerate(rows):
+        yield [0.0 if number < wrong else float(sum(piece > 0 for piece in ids))]
 
 
 def main():
@@ -48,7 +55,7 @@ def main():
             reply = {"peak": used, "now": used, "reserved": None}
         elif do == "predict":
             rows = request["batch"]["input_ids"]
-            reply = {"logits": list(logits(rows, wrong))}
+            reply = {"logits": list((scores if own.get("is_score") else logits)(rows, wrong))}
             wrong -= len(rows)
         print(json.dumps(reply), flush=True)
 

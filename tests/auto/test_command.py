@@ -310,7 +310,7 @@ def test_line_that_a_kill_cut_short_is_judged_again(scripted):
     [
         (
             {"task": "text-classificatio"},
-            "--task to be one of text-classification .* did you mean text-class",
+            "--task to be one of text-classification, text-regression but .* did you mean text-class",
         ),
         ({"task": "vision"}, "models of other tasks cannot be measured yet"),
         ({"quality": 98}, r"--quality to be the share .* but got 98; percentages"),

@@ -210,6 +210,17 @@ def test_held_out_rows_are_disjoint_and_keep_their_numbers(make, rows):
     assert list(again.rows("validation")["example_id"]) == held
 
 
+def test_teacher_and_students_of_other_seeds_hold_out_the_same_rows(make, rows):
+    teacher, student = (make(train=rows, validation_share=0.2, seed=seed) for seed in (0, 7))
+    for split in ("train", "validation"):
+        assert list(teacher.rows(split)["example_id"]) == list(student.rows(split)["example_id"])
+        assert teacher.fingerprint(split) == student.fingerprint(split)
+    few = [make(train=rows, validation_share=0.2, limit_train=10, seed=seed) for seed in (0, 7)]
+    chosen = [set(data.rows("train")["example_id"]) for data in few]
+    held = set(teacher.rows("validation")["example_id"])
+    assert chosen[0] != chosen[1] and not (chosen[0] | chosen[1]) & held
+
+
 def test_limited_training_rows(make, rows):
     data = make(train=rows, limit_train=10, validation_share=0.2)
     chosen = list(data.rows("train")["example_id"])
