@@ -21,7 +21,7 @@ from lit_compress.export.check import Agreement, agreement
 from lit_compress.export.folder import check_export_place, write_export
 from lit_compress.export.formats import builder, full_name, is_runtime
 from lit_compress.export.parity import ParityError
-from lit_compress.export.trained import has_groups
+from lit_compress.export.trained import notes_of
 from lit_compress.models.factory import load_config
 from lit_compress.models.manifest import is_rounded
 
@@ -90,10 +90,9 @@ def export_folder(
         tell("writing")
         write_export(target, artefact, way, config, parity)
     print(_told(name, target, artefact, parity))
-    if way.rounded and has_groups(artefact.folder):
-        print("  weights with scales per group are stored as integers and multiplied in float32")
-    if note := way.note(artefact.path):
-        print(f"  {note}")
+    for note in (*notes_of(artefact.folder, name), way.note(artefact.path)):
+        if note:
+            print(f"  {note}")
     if benchmark and is_runtime(name):
         benchmark_folders([str(place)], str(place), [name], data, split, out=str(target / RESULTS))
     return target

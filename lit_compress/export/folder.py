@@ -16,6 +16,7 @@ from transformers import PreTrainedConfig
 import lit_compress
 from lit_compress.benchmark.artefacts import Artefact
 from lit_compress.benchmark.runtimes.base import Builder
+from lit_compress.export.trained import notes_of
 from lit_compress.files import describe_file, whole_folder
 from lit_compress.models.manifest import read_manifest
 
@@ -80,6 +81,7 @@ def write_export(
             "max_length": artefact.facts["max_positions"],
             "libraries": {name: version(name) for name in ("torch", "transformers", *way.libraries)},
             "parity": dict(parity),
+            "weights": notes_of(artefact.folder, way.name),
             "note": way.note(artefact.path),
             "files": {file.name: describe_file(part / file.name) for file in files},
         }
@@ -170,8 +172,7 @@ def _readme(settings: Mapping[str, Any], needed: Sequence[str]) -> str:
         lines += [
             f"- On {real['texts']} real texts ({real['data']}): difference {real['error']:.2g} of the logits{same}"
         ]
-    if settings["note"]:
-        lines += [f"- {settings['note']}"]
+    lines += [f"- {note}" for note in (*settings["weights"], settings["note"]) if note]
     if needed:
         packages = " ".join(f'"{name}"' for name in needed)
         lines += ["", "```bash", f"pip install {packages}", 'python infer.py "a text"', "```"]

@@ -106,11 +106,14 @@ def _values(found: Product, turned: bool) -> Any:
 
     table = integers.reshape(outputs, -1, stored.scheme.group_size or 1) if grouped else integers
     table = table.T if turned and not grouped else table
-    value = ops.convert(_packed(table, stored.scheme), "f32")
-    if not stored.scheme.symmetric:
-        points = _packed(shaped(stored.grid.zero_point.numpy()), stored.scheme)
-        value = ops.subtract(value, ops.convert(points, "f32"))
-    scale = shaped(stored.grid.scale.numpy())
+    scale, points = shaped(stored.grid.scale.numpy()), shaped(stored.grid.zero_point.numpy())
+    if not found.in_float and stored.scheme.bits < 8:
+        # Products of integers take int8 without a zero point and nothing else: half a byte is multiplied in float32.
+        value = ops.convert(ops.constant((table - points).astype(np.int8)), "f32")
+    else:
+        value = ops.convert(_packed(table, stored.scheme), "f32")
+        if not stored.scheme.symmetric:
+            value = ops.subtract(value, ops.convert(_packed(points, stored.scheme), "f32"))
     if grouped:  # stored in float16
         value = ops.multiply(value, ops.convert(ops.constant(scale.astype(np.float16)), "f32"))
         value = ops.reshape(value, ops.constant(np.array([outputs, inputs])), False)

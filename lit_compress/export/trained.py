@@ -13,7 +13,9 @@ from transformers import PreTrainedModel
 
 from lit_compress.models.manifest import read_manifest
 from lit_compress.quantization.grids import StoredInput, StoredMatrix
+from lit_compress.quantization.inputs import INPUT_QUANTIZERS
 from lit_compress.quantization.packed import PACKED_WEIGHTS
+from lit_compress.quantization.scheme import Scheme
 
 Floats = npt.NDArray[np.float32]
 
@@ -121,8 +123,32 @@ def outputs_first(stored: StoredMatrix) -> npt.NDArray[np.int16]:
     return (stored.integers if stored.output_axis == 0 else stored.integers.t()).numpy()
 
 
-def has_groups(folder: Path) -> bool:
-    """Whether a model folder has weights with scales per group of inputs, see :attr:`Product.in_float`."""
+def notes_of(folder: Path, runtime: str) -> list[str]:
+    """Return where a file does not do with weights what their bits promise; nothing for a model that rounds nothing.
+
+    Args:
+        folder: Model folder.
+        runtime: Name of the runtime.
+    """
     transforms = (read_manifest(folder) or {}).get("transforms", [])
-    packed = [arguments["tensors"] for name, arguments in transforms if name == PACKED_WEIGHTS]
-    return any(scheme["per"] == "group" for tensors in packed for scheme in tensors.values())
+    rounded = {
+        module for name, found in transforms if name == INPUT_QUANTIZERS for module in found["modules"]
+    }
+    schemes = {
+        name: Scheme(**scheme)
+        for kind, found in transforms
+        if kind == PACKED_WEIGHTS
+        for name, scheme in found["tensors"].items()
+    }
+    notes = []
+    if any(scheme.per == "group" for scheme in schemes.values()):
+        notes.append("Weights with scales per group are stored as integers and multiplied in float32.")
+    small = {
+        scheme.bits
+        for name, scheme in schemes.items()
+        if scheme.per != "group" and scheme.bits <= 4 and name.rpartition(".")[0] in rounded
+    }
+    if runtime == "openvino-int8" and small:
+        bits = " and ".join(map(str, sorted(small)))
+        notes.append(f"Weights of {bits} bits take a byte each: OpenVINO multiplies no smaller integers.")
+    return notes

@@ -11,7 +11,7 @@ from lit_compress.benchmark.runtimes import runtime
 from lit_compress.benchmark.workload import token_batch
 from lit_compress.callbacks.student import deployable
 from lit_compress.export.parity import relative_error
-from lit_compress.export.trained import has_groups
+from lit_compress.export.trained import notes_of
 from lit_compress.models.checkpoint import load, save_folder
 from lit_compress.models.student import LayerSubset
 from lit_compress.quantization import Scheme
@@ -128,8 +128,22 @@ def test_refuses_what_products_of_litert_cannot_have(way, scheme, tmp_path):
         check(way, rounded(tiny_bert(layers=1), [scheme], "min_max"), tmp_path)
 
 
-@pytest.mark.parametrize(("scheme", "grouped"), [(GROUPS[0], True), (ROWS[0], False)])
-def test_the_export_tells_what_is_multiplied_in_float32(scheme, grouped, tmp_path):
-    folder = save_folder(tmp_path / "model", rounded(tiny_bert(layers=1), [scheme], "none"), None, {})
-    assert has_groups(folder) == grouped
-    assert not has_groups(save_folder(tmp_path / "plain", tiny_bert(layers=1), None, {}))
+GROUPED = "Weights with scales per group are stored as integers and multiplied in float32."
+WIDER = "Weights of 4 bits take a byte each: OpenVINO multiplies no smaller integers."
+
+
+@pytest.mark.parametrize(
+    ("scheme", "ranges", "notes"),
+    [
+        (GROUPS[0], "none", [GROUPED]),
+        (Scheme(4, True, "group", 8), "min_max", [GROUPED]),
+        (Scheme(4), "none", []),
+        (Scheme(4), "min_max", [WIDER]),
+        (Scheme(6), "min_max", []),
+    ],
+)
+def test_the_export_tells_how_weights_are_held(scheme, ranges, notes, tmp_path):
+    folder = save_folder(tmp_path / "model", rounded(tiny_bert(layers=1), [scheme], ranges), None, {})
+    assert notes_of(folder, "openvino-int8") == notes
+    assert notes_of(folder, "onnx-int8") == [note for note in notes if note != WIDER]
+    assert notes_of(save_folder(tmp_path / "plain", tiny_bert(layers=1), None, {}), "openvino-int8") == []

@@ -1,5 +1,7 @@
 """Models that were trained with rounding, in OpenVINO: the same integers, the same logits."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -114,7 +116,7 @@ def test_refuses_what_openvino_cannot_compute(settings, message, tmp_path):
     ids=str,
 )
 def test_integers_of_up_to_four_bits_take_half_a_byte(weights, kind, tmp_path):
-    model = deployable(trained(tiny_bert(layers=1), {"weights": weights}))
+    model = deployable(trained(tiny_bert(layers=1), {"weights": weights, "ranges": "none"}))
     export_trained_openvino(model, tmp_path / "openvino_model.xml")
     graph = infer.openvino.Core().read_model(tmp_path / "openvino_model.xml")
     found = [op for op in graph.get_ops() if op.get_type_name() == "Constant"]
@@ -132,3 +134,37 @@ def test_integers_of_up_to_four_bits_take_half_a_byte(weights, kind, tmp_path):
     assert 0 <= counted.pop(kind) - sizes[False] <= grouped
     assert counted.pop("i8") >= sizes[True] - 64  # the table of segments is small
     assert sum(counted.values()) <= grouped
+
+
+def products(path):
+    """What the compiled file multiplies matrices in, by how many of them."""
+    session = OpenVinoSession(path, "int8", threads=1)
+    executed = session._model._request.get_compiled_model().get_runtime_model()
+    facts = [op.get_rt_info() for op in executed.get_ops()]
+    return Counter(
+        found["runtimePrecision"].astype(str)
+        for found in facts
+        if found["layerType"].astype(str) == "FullyConnected"
+    )
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [Scheme(), Scheme(6, False), Scheme(4), Scheme(4, False), Scheme(3, False, "rows", 4), Scheme(2)],
+    ids=str,
+)
+def test_products_with_activations_of_eight_bits_are_of_integers(weights, tmp_path):
+    settings = {"weights": weights, "embeddings": Scheme(4), "exclude": ["classifier"]}
+    model = deployable(trained(tiny_bert(layers=2), settings))
+    export_trained_openvino(model, tmp_path / "openvino_model.xml")
+    found = products(tmp_path / "openvino_model.xml")
+    # Six of every block and the pooler; the head is not rounded.
+    assert (found.pop("u8", 0) + found.pop("i8", 0), found) == (13, {"f32": 1})
+    graph = infer.openvino.Core().read_model(tmp_path / "openvino_model.xml")
+    small = {
+        tuple(op.get_output_shape(0))
+        for op in graph.get_ops()
+        if op.get_type_name() == "Constant" and op.get_element_type().get_type_name() == "i4"
+    }
+    # Tables are looked up, and stay small.
+    assert small == {(100, 32), (model.config.max_position_embeddings, 32), (2, 32)}
