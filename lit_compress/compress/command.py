@@ -142,10 +142,16 @@ def _planned(request: Request, out: Path, asked: dict[str, Any], settings: dict[
     found, table = _probed(request, teacher, protocol)
     figures = figures_for(request.wish, found, table, tokenizer_bytes(teacher))
     student = teacher
-    if figures.rank is not None:
+    if figures.storage.rank is not None:
         student = out / "start"
         # With the texts, the pieces that they use most are kept best.
-        words = ("shrink", str(teacher), *texts, f"--embedding-rank={figures.rank}", f"--out={student}")
+        words = (
+            "shrink",
+            str(teacher),
+            *texts,
+            f"--embedding-rank={figures.storage.rank}",
+            f"--out={student}",
+        )
         stages.append(Stage("embeddings", "word embeddings as the product of two smaller tables", words))
     start = Start(str(teacher), str(student), str(data), lengths[len(lengths) // 2])
     plan = Plan(asked, [vars(one) for one in found.found], figures, tuple(stages), start)
@@ -166,11 +172,14 @@ def _probed(request: Request, teacher: Path, protocol: Protocol) -> tuple[Probes
 
 
 def _tell(plan: Plan, wish: Wish) -> None:
-    aim = plan.figures
-    embeddings = f", word embeddings of rank {aim.rank}" if aim.rank is not None else ""
-    pruned = f"blocks {aim.structural:.2f}× faster" if aim.structural > 1 else "nothing pruned"
+    aim, storage = plan.figures, plan.figures.storage
+    parts = [f"blocks {aim.structural:.2f}× faster" if aim.structural > 1 else "nothing pruned"]
+    rank = f" of rank {storage.rank}" if storage.rank is not None else ""
+    parts.append(
+        f"projections of {storage.weight_bits} bits, word embeddings{rank} of {storage.word_bits} bits"
+    )
     print(
-        f"For {wish}: {pruned}{embeddings}; expected in {aim.runtime}: {aim.speedup:.1f}× and "
+        f"For {wish}: {', '.join(parts)}; expected in {aim.runtime}: {aim.speedup:.1f}× and "
         f"{aim.bytes / 1e6:.2f} MB.",
         flush=True,
     )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from lit_compress.compress.objectives import soft_targets_for
 from lit_compress.compress.plan import Plan
+from lit_compress.compress.planning import GROUP, Storage
 from lit_compress.compress.search import Knobs
 from lit_compress.compress.stage import Stage
 from lit_compress.recipes import recipe_folder
@@ -20,40 +24,45 @@ _COPIES = 3
 def fits_of(
     plan: Plan, out: Path, name: str, is_regression: bool, knobs: Knobs | None = None
 ) -> tuple[list[Stage], Path]:
-    """Return the fits, and the model folder that they end with.
+    """Write the recipes of the fits, and return the fits and the model folder that they end with.
 
     Args:
         plan: The plan.
-        out: Its folder; the fits put theirs below.
+        out: Its folder; recipes and run folders are put there.
         name: Of the last fit.
         is_regression: Whether the model predicts a number.
         knobs: Settings of a trial; those of the recipes where ``None``.
     """
     prunes, chained = plan.figures.structural > 1, plan.request["order"] == "chained"
-    start, stages = plan.start.student, []
+    stages: list[Stage] = []
 
-    def fit(name: str, recipe: str, why: str, *words: str) -> Stage:
+    def add(
+        name: str, recipe: str, why: str, student: str, *changes: Callable[[dict[str, Any], Plan], None]
+    ) -> None:
+        config = yaml.safe_load((recipe_folder() / "combine" / f"{recipe}.yaml").read_text(encoding="utf-8"))
+        for change in (_aim, *changes):
+            change(config, plan)
+        path = out / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
         own = knobs.words(is_regression, "prune" in recipe) if knobs is not None else []
+        words = [*_words(plan, out, student), *soft_targets_for(is_regression), *own]
         run = f"--run_dir={out / name}"
-        every = [*soft_targets_for(is_regression), *words, *own, *plan.request["words"]]
-        return Stage(name, why, ("fit", *_common(plan, out, recipe, start), run, *every))
+        stages.append(Stage(name, why, ("fit", f"--config={path}", run, *words, *plan.request["words"])))
 
     if prunes and not chained:
-        stages.append(fit(name, "distil_prune_qat", "distil, prune and round in one fit", *_aim(plan)))
+        add(name, "distil_prune_qat", "distil, prune and round in one fit", plan.start.student, _bits)
         return stages, out / name / "model"
+    student = plan.start.student
     if prunes:
-        stages.append(fit(f"{name}-pruned", "distil_prune", "distil and prune", *_aim(plan)))
-        start = str(out / f"{name}-pruned" / "model")
-    # The relations of this recipe compare heads, of which a pruned block may have none.
-    match = "--model.objectives.relations=LayerMatch"
-    stages.append(fit(name, "distil_qat", "distil and round", match))
+        add(f"{name}-pruned", "distil_prune", "distil and prune", student)
+        student = str(out / f"{name}-pruned" / "model")
+    add(name, "distil_qat", "distil and round", student, _bits, _match)
     return stages, out / name / "model"
 
 
-def _common(plan: Plan, out: Path, recipe: str, student: str) -> Sequence[str]:
+def _words(plan: Plan, out: Path, student: str) -> list[str]:
     seed = plan.request["seed"]
-    return (
-        f"--config={recipe_folder() / 'combine' / f'{recipe}.yaml'}",
+    return [
         f"--config={plan.start.data}",
         f"--seed_everything={seed}",
         f"--data.seed={seed}",
@@ -65,11 +74,37 @@ def _common(plan: Plan, out: Path, recipe: str, student: str) -> Sequence[str]:
         f"--model.student.name={student}",
         "--ckpt_path=auto",
         "--benchmark.at_end=false",
-    )
+    ]
 
 
-def _aim(plan: Plan) -> Sequence[str]:
-    return (
-        f"--trainer.callbacks.target.speedup={plan.figures.structural:.4g}",
-        f"--trainer.callbacks.target.length={plan.start.length}",
-    )
+def _callback(config: dict[str, Any], name: str) -> dict[str, Any] | None:
+    callbacks = config["trainer"]["callbacks"]
+    return next((one["init_args"] for one in callbacks if one["class_path"] == name), None)
+
+
+def _aim(config: dict[str, Any], plan: Plan) -> None:
+    pruning = _callback(config, "L0Pruning")
+    if pruning is not None:
+        pruning["target"] = {"speedup": round(plan.figures.structural, 4), "length": plan.start.length}
+
+
+def _bits(config: dict[str, Any], plan: Plan) -> None:
+    rounding, storage = _callback(config, "QAT"), plan.figures.storage
+    assert rounding is not None
+    if storage.weight_bits < 8:
+        rounding["weights"] = {**rounding["weights"], "bits": storage.weight_bits}
+        rounding["learned_steps"], rounding["step_lr"] = True, 1e-4
+    if storage.word_bits < 8:
+        rounding["embeddings"] = word_scheme(storage)
+
+
+def word_scheme(storage: Storage) -> dict[str, Any]:
+    """Return the scheme of word embeddings of few bits, as the recipe says it."""
+    return {"bits": storage.word_bits, "symmetric": True, "per": "group", "group_size": GROUP}
+
+
+def _match(config: dict[str, Any], plan: Plan) -> None:
+    # The relations of this recipe compare heads, of which a pruned block may have none.
+    objectives = config["model"]["init_args"]["objectives"]
+    del objectives["relations"]
+    objectives["layers"] = {"class_path": "LayerMatch", "init_args": {"weight": 1.0}}

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lit_compress.compress.planning import Figures
+from lit_compress.compress.planning import Figures, Storage
 from lit_compress.compress.stage import Stage
 
 FILE_NAME = "plan.json"
@@ -71,10 +71,11 @@ def read_plan(out: Path, request: dict[str, Any]) -> Plan | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+        aim = found["figures"]
         plan = Plan(
             found["request"],
             found["probes"],
-            Figures(**found["figures"]),
+            Figures(**{**aim, "storage": Storage(**aim["storage"])}),
             tuple(Stage(stage["name"], stage["why"], tuple(stage["words"])) for stage in found["stages"]),
             Start(**found["start"]),
         )

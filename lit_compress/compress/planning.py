@@ -1,21 +1,42 @@
-"""From probes to figures of a plan: how much faster the structure has to be, and how few numbers a word takes."""
+"""From probes to figures of a plan: how much faster the structure has to be, and in how few bits it is stored."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from lit_compress.compress.probe import Probe, Probes
 from lit_compress.compress.wish import Wish
 
-#: Ranks that word embeddings may be factorised to, the largest first.
-RANKS = (256, 192, 128, 96, 64, 48, 32)
+#: Ranks that word embeddings may be factorised to before blocks are pruned further than their time asks for.
+RANKS = (256, 192, 128)
+#: Ranks for what is out of reach otherwise.
+LOW_RANKS = (96, 64, 48, 32)
+#: Numbers of a word that share a scale at 4 bits.
+GROUP = 32
 # What is planned for beyond the wish: another shape of the same cost is a little slower or faster.
 MARGIN = 1.05
 # A structure this much faster is not worth a stage.
 _NOTHING = 1.02
+# Bytes of a scale in the file of a runtime.
+_SCALE = 4
+
+
+@dataclass(frozen=True)
+class Storage:
+    """In how many bits a model is stored.
+
+    Args:
+        weight_bits: Bits of the projections' weights, one scale per output.
+        word_bits: Bits of the word embeddings: 8 with a scale per word, 4 with one per :data:`GROUP` numbers.
+        rank: Rank of the word embeddings; ``None`` leaves them whole.
+    """
+
+    weight_bits: int = 8
+    word_bits: int = 8
+    rank: int | None = None
 
 
 @dataclass(frozen=True)
@@ -30,15 +51,25 @@ class Words:
     count: int
     hidden: int
 
-    def bytes(self, rank: int | None) -> int:
-        """Return the bytes of the table at 8 bits, with one scale of 4 bytes per row and per output.
+    def bytes(self, storage: Storage) -> float:
+        """Return the bytes of the table, or of its factors; the map behind a factor is a projection."""
+        width = storage.rank or self.hidden
+        scales = 1 if storage.word_bits == 8 else width / GROUP
+        table = self.count * (width * storage.word_bits / 8 + scales * _SCALE)
+        if storage.rank is None:
+            return table
+        return table + self.hidden * (width * storage.weight_bits / 8 + _SCALE)
+
+    def storages(self, ranks: Sequence[int]) -> list[Storage]:
+        """Return the ways to store a model, from the largest, which changes least, to the smallest.
 
         Args:
-            rank: Of its two factors; ``None`` for the table itself.
+            ranks: Ranks to try, decreasing.
         """
-        if rank is None:
-            return self.count * (self.hidden + 4)
-        return self.count * (rank + 4) + self.hidden * (rank + 4)
+        bits = 4 if self.hidden % GROUP == 0 else 8
+        ladder = [Storage(), *([Storage(8, 4), Storage(4, 4)] if bits == 4 else [Storage(4, 8)])]
+        lower = [Storage(4, bits, rank) for rank in ranks if bits == 8 or rank % GROUP == 0]
+        return [*ladder, *(one for one in lower if self.bytes(one) < self.bytes(ladder[-1]))]
 
 
 @dataclass(frozen=True)
@@ -47,21 +78,24 @@ class Figures:
 
     Args:
         structural: How many times faster the structure has to be, by the table of latencies; 1 prunes nothing.
-        rank: Rank of the word embeddings; ``None`` leaves them whole.
+        storage: In how many bits it is stored.
         runtime: The runtime in which the wish is expected to be met.
         speedup: The speed-up over the original in eager float32 that is expected there.
         bytes: The bytes that are expected to be shipped.
     """
 
     structural: float
-    rank: int | None
+    storage: Storage
     runtime: str
     speedup: float
     bytes: int
 
 
 def figures_for(wish: Wish, probes: Probes, words: Words, beside: int) -> Figures:
-    """Return the gentlest figures that are expected to fulfil a wish: the least pruning, then the largest rank.
+    """Return the gentlest figures that are expected to fulfil a wish.
+
+    Blocks are pruned as far as the time asks for; a size is reached by fewer bits, then by factors of the word
+    embeddings, then by more pruning, then by smaller factors.
 
     Args:
         wish: What is wanted.
@@ -78,60 +112,61 @@ def figures_for(wish: Wish, probes: Probes, words: Words, beside: int) -> Figure
     """
     asked = wish.speedup_for(probes.original_ms)
     target = asked * MARGIN if asked > 1 else 1.0
-    limit = math.inf if wish.size_mb is None else wish.size_mb * 1e6
+    limit = (math.inf if wish.size_mb is None else wish.size_mb * 1e6) - beside
     options = []
     for route in dict.fromkeys(one.runtime for one in probes.found):
         curve = sorted((one for one in probes.found if one.runtime == route), key=lambda one: one.structural)
-        fast = _structural_for_speed(curve, target)
-        small = _structural_for_size(curve, limit - beside, words)
-        if fast is not None and small is not None:
-            structural = max(fast, small)
-            rank = _rank(curve, structural, limit - beside, words)
-            options.append(
-                Figures(
-                    1.0 if structural < _NOTHING else structural,
-                    rank,
-                    route,
-                    _between(curve, structural, "speedup"),
-                    int(_bytes(curve, structural, words, rank)) + beside,
-                )
-            )
+        found = _gentlest(curve, target, limit, words)
+        if found is not None:
+            options.append(replace(found, bytes=found.bytes + beside))
     if not options:
         raise ValueError(_out_of_reach(wish, asked, probes, words, beside))
-    return min(options, key=lambda one: (one.structural, -(one.rank or words.hidden), -one.speedup))
+    return min(options, key=lambda one: (one.structural, -words.bytes(one.storage), -one.speedup))
 
 
-def _structural_for_speed(curve: Sequence[Probe], target: float) -> float | None:
-    """Return the least speed-up of the structure with which a model is fast enough; ``None`` where none is."""
-    return next((size for size in _steps(curve) if _between(curve, size, "speedup") >= target), None)
+def _gentlest(curve: Sequence[Probe], target: float, limit: float, words: Words) -> Figures | None:
+    """Return the figures for one runtime; ``None`` where it cannot do it."""
+    fast = _first(curve, lambda size: _between(curve, size, "speedup") >= target)
+    if fast is None:
+        return None
+    for ranks in (RANKS, (*RANKS, *LOW_RANKS)):
+        found = _smallest_change(curve, fast, limit, words, ranks)
+        if found is not None:
+            structural, storage = found
+            size = int(_bytes(curve, structural, words, storage))
+            speed = _between(curve, structural, "speedup")
+            pruned = 1.0 if structural < _NOTHING else structural
+            return Figures(pruned, storage, curve[0].runtime, speed, size)
+    return None
 
 
-def _structural_for_size(curve: Sequence[Probe], limit: float, words: Words) -> float | None:
-    """Return the least one with which it is small enough at some rank."""
-    ranks = _ranks(words)
-    return next(
-        (size for size in _steps(curve) if min(_bytes(curve, size, words, rank) for rank in ranks) <= limit),
-        None,
+def _smallest_change(
+    curve: Sequence[Probe], fast: float, limit: float, words: Words, ranks: Sequence[int]
+) -> tuple[float, Storage] | None:
+    """Return the least pruning with which a model is small enough, and the largest storage with which it is."""
+    storages = words.storages(ranks)
+    structural = _first(
+        curve,
+        lambda size: size >= fast and any(_bytes(curve, size, words, one) <= limit for one in storages),
     )
+    if structural is None:
+        return None
+    return structural, next(one for one in storages if _bytes(curve, structural, words, one) <= limit)
 
 
-def _rank(curve: Sequence[Probe], structural: float, limit: float, words: Words) -> int | None:
-    return next(rank for rank in _ranks(words) if _bytes(curve, structural, words, rank) <= limit)
-
-
-def _ranks(words: Words) -> list[int | None]:
-    return [None, *(rank for rank in RANKS if words.bytes(rank) < words.bytes(None))]
-
-
-def _bytes(curve: Sequence[Probe], structural: float, words: Words, rank: int | None) -> float:
-    return _between(curve, structural, "bytes") - words.bytes(None) + words.bytes(rank)
-
-
-def _steps(curve: Sequence[Probe]) -> list[float]:
-    """Return speed-ups of the structure to look at, 2 % apart."""
+def _first(curve: Sequence[Probe], fits: Callable[[float], bool]) -> float | None:
+    """Return the least speed-up of the structure that is good enough, among some that are 2 % apart."""
     low, high = curve[0].structural, curve[-1].structural
     count = max(1, math.ceil(math.log(high / low) / math.log(1.02)))
-    return [low * (high / low) ** (step / count) for step in range(count)] + [high]
+    steps = [*(low * (high / low) ** (step / count) for step in range(count)), high]
+    return next((size for size in steps if fits(size)), None)
+
+
+def _bytes(curve: Sequence[Probe], structural: float, words: Words, storage: Storage) -> float:
+    """Return the bytes of a file, from those of the probes, which had 8 bits everywhere."""
+    blocks = _between(curve, structural, "weights") * (1 - storage.weight_bits / 8)
+    whole = _between(curve, structural, "bytes")
+    return whole - blocks - words.bytes(Storage()) + words.bytes(storage)
 
 
 def _between(curve: Sequence[Probe], structural: float, figure: str) -> float:
@@ -145,10 +180,8 @@ def _between(curve: Sequence[Probe], structural: float, figure: str) -> float:
 
 def _out_of_reach(wish: Wish, asked: float, probes: Probes, words: Words, beside: int) -> str:
     fastest = max(probes.found, key=lambda one: one.speedup)
-    smallest = min(
-        min(_bytes([one], one.structural, words, rank) for rank in _ranks(words)) + beside
-        for one in probes.found
-    )
+    last = words.storages((*RANKS, *LOW_RANKS))[-1]
+    smallest = min(_bytes([one], one.structural, words, last) + beside for one in probes.found)
     said = [f"Expected a wish that can be reached but got {wish}"]
     if asked > 1:
         said.append(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from lit_compress.benchmark.measure import measure
 from lit_compress.benchmark.protocol import Candidate, Protocol
@@ -36,7 +38,8 @@ class Probe:
         speedup: How many times faster it is than the original in eager float32, as measured.
         low: Lower end of the 95 % interval of ``speedup``.
         high: Upper end.
-        bytes: Size of the file that the runtime loads.
+        bytes: Size of the file that the runtime loads, at 8 bits.
+        weights: Weights of all projections.
     """
 
     structural: float
@@ -45,10 +48,7 @@ class Probe:
     low: float
     high: float
     bytes: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it ready for JSON."""
-        return asdict(self)
+    weights: int
 
 
 @dataclass(frozen=True)
@@ -94,16 +94,20 @@ def probe(
     most = shapes.most
     sizes = [size for size in GRID if size < _NEARLY * most] + [_NEARLY * most]
     with tempfile.TemporaryDirectory(prefix="lit-compress-") as root:
-        candidates, structural = [], {}
+        candidates: list[Candidate] = []
+        structural: dict[str, tuple[float, int]] = {}
         for number, size in enumerate(sizes):
             tell(f"a model whose structure is {size:.3g} times faster", 0.1 * number / len(sizes))
             small = shapes.at(size)
+            weights = sum(
+                module.weight.numel() for module in small.modules() if isinstance(module, (nn.Linear, Conv1D))
+            )
             _round(small)
             folder = save_folder(Path(root) / f"{size:.3g}", small, tokenizer, {})
             for route in routes:
                 candidate = Candidate(f"{size:.3g}", str(folder), "probe", route)
                 candidates.append(candidate)
-                structural[candidate.label] = size
+                structural[candidate.label] = size, weights
         measured = measure(
             candidates, original, protocol, progress=lambda text, done: tell(text, 0.1 + 0.9 * done)
         )
@@ -119,8 +123,8 @@ def probe(
         if not row.get("error"):
             ratio = row["ratio"]["cpu_latency"]
             ends = 1 / ratio["high"], 1 / ratio["low"]
-            size = structural[candidate.label]
-            found.append(Probe(size, candidate.runtime, speedup_of(row), *ends, row["bytes"]))
+            size, weights = structural[candidate.label]
+            found.append(Probe(size, candidate.runtime, speedup_of(row), *ends, row["bytes"], weights))
     return Probes(rows[0]["cpu"]["latency_ms"]["p50"], found, failed, most)
 
 

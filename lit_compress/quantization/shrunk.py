@@ -40,23 +40,28 @@ def refuse_shared_scales(model: nn.Module) -> None:
     """Refuse schemes in which a scale belongs to units that may go and to others that stay.
 
     The scale of an output, or of the whole matrix, stays when others are cut out. A group of inputs or of outputs would
-    be made up of other weights.
+    be made up of other weights, unless nothing of its matrix can go.
 
     Args:
         model: A model that is pruned and rounded in the same fit.
 
     Raises:
-        ValueError: It has factors, or gates and a scheme with groups, or gates on heads and dynamic ranges.
+        ValueError: It has factors, or groups in a matrix that gates cut, or gates on heads and dynamic ranges.
     """
     if any(name == "low_rank" for name, _ in transforms_of(model)):
         raise ValueError(
             "Expected structures that are cut out, such as head and neuron, beside QAT but got rank, whose factors are "
             "multiplied with each other at the end; prune in a first fit, and round its folder in a second one."
         )
-    grouped = [(name, fake) for name, fake in fake_weights_of(model) if fake.scheme.per not in _WHOLE]
     gates = gates_of(model)
     if gates is None:
         return
+    torn = {slot.name for group in gates.groups for slot in group.cut}
+    grouped = [
+        (name, fake)
+        for name, fake in fake_weights_of(model)
+        if fake.scheme.per not in _WHOLE and name in torn
+    ]
     dynamic = [name for name, quantizer in input_quantizers_of(model) if quantizer.observer is None]
     if dynamic and any(group.structure == "head" for group in gates.groups):
         raise ValueError(
@@ -114,6 +119,9 @@ def shrink_to_integers(model: PreTrainedModel, round_to: int = 1) -> PreTrainedM
     for name, new in left.items():
         # The grid of the whole matrix: inputs that are gone have widened its ranges.
         grid = fakes[name].grid(before_rounding(model, name))
+        if fakes[name].scheme.per not in _WHOLE:
+            stores[new].fill(weights[name], grid)  # nothing of it can go
+            continue
         marks = (each.get_parameter(new).movedim(fakes[name].output_axis, 0) for each in (numbers, ones))
         stores[new].fill(weights[name], _grid_left(name, grid, *marks))
     _round_inputs(model, small, now)

@@ -114,14 +114,28 @@ def test_blocks_that_vanish_take_their_ranges_with_them(name):
     assert len(list(packed_of(small))) == len(list(input_quantizers_of(small)))
 
 
+GROUPS = {"bits": 4, "per": "group", "group_size": 4}
+
+
+def test_groups_stay_in_matrices_that_nothing_is_cut_out_of():
+    model = family_model("bert")
+    close_at_random(fix(model, ["head", "neuron"]), seed=3)
+    table = next(name for name, module in model.named_modules() if isinstance(module, nn.Embedding))
+    apply_fake_weights(model, [f"{table}.weight"], GROUPS)
+    put_rounding_on(model, "bert")
+    small = assert_same(model, "bert")
+    groups = dict(packed_of(small))[f"{table}.weight"].scale
+    assert groups.numel() == model.get_submodule(table).weight.numel() // 4
+
+
 def test_refuses_groups_that_would_be_torn_apart():
     model = family_model("bert")
-    apply_fake_weights(model, ["classifier.weight"], {"bits": 4, "per": "group", "group_size": 4})
+    name = next(name for name in projections(model) if name.endswith("intermediate.dense"))
+    apply_fake_weights(model, [f"{name}.weight"], GROUPS)
+    fix(model, ["head"])
     refuse_shared_scales(model)
     fix(model, ["neuron"])
-    with pytest.raises(
-        ValueError, match=r"beside structured pruning but classifier.weight has int4 per group"
-    ):
+    with pytest.raises(ValueError, match=rf"beside structured pruning but {name}.weight has int4 per group"):
         shrink_to_integers(model)
 
 
