@@ -28,7 +28,11 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = {
     "mrpc": [f"--data.tokenizer={MINILM}"],
     "stsb_en": [f"--data.tokenizer={MINILM}", "--model.task=Regression"],
-    "rusentitweet": ["--model.method=from random weights", "--trainer.max_epochs=8"],
+    "rusentitweet": [
+        "--model.method=from random weights",
+        "--trainer.max_epochs=3",
+        "--trainer.val_check_interval=0.5",
+    ],
 }
 #: Of the Russian teacher: what has no pretraining takes larger steps.
 PIECES = 8000
