@@ -1,156 +1,305 @@
-"""Compare a model that was trained with rounding with its files for other runtimes, text by text of a split.
+"""Compare models that were trained with rounding with their files for other runtimes, text by text.
 
-Each file is built, or taken from the cache, as ``lit-compress export`` does, and predicts every text of the split
-beside the model folder in eager float32 torch, which rounds as in training. The Markdown table says what the metric
-loses, how often the label is the same, and how far the logits are apart; differences are the file's minus the
-folder's. Times are of one process, batch by batch of 64 texts, and no benchmark: the runtimes run one after the other.
+Each file is built, or taken from the cache, as ``lit-compress export`` does, and predicts every text of the splits
+beside the model folder in eager float32 torch, which rounds as in training. Two controls run through torch alone: the
+folder in float64, and the folder with every rounded activation moved by up to one unit in the last place of float32
+before it is rounded. They say what is left when all integers and scales are the same and only sums are rounded
+differently: a value next to the border of two integers falls on the other side. A file that differs as they do computes
+the same model. Rows that are recorded already are not computed again.
 
-    python scripts/compare_twins.py runs/qat/model --runtimes onnx-int8 openvino-int8 litert-int8 --out twins.md
+    python scripts/compare_twins.py runs/quantization/*/model --out docs/twins.md
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from bench_pages import Record, read_records, write_page
+from torch import nn
 
-from lit_compress.benchmark.artefacts import Artefact, PrepareError, prepare
+from lit_compress import load
+from lit_compress.benchmark.artefacts import BUILD_VERSION, PrepareError, prepare
 from lit_compress.benchmark.candidates import texts_of_models
-from lit_compress.benchmark.folders import local_folder
+from lit_compress.benchmark.environment import library_version, runtime_versions
+from lit_compress.benchmark.folders import display_name, local_folder, weight_fingerprint
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME
 from lit_compress.benchmark.quality import Texts, evaluate
+from lit_compress.benchmark.results import append_rows
 from lit_compress.benchmark.runtimes import runtime
-from lit_compress.benchmark.runtimes.base import Batch
+from lit_compress.benchmark.runtimes.base import Batch, Session
+from lit_compress.benchmark.runtimes.torch_eager import TorchSession
+from lit_compress.quantization.inputs import input_quantizers_of
 
 TWINS = ("onnx-int8", "openvino-int8", "litert-int8")
+FLOAT64, NUDGED = "torch in float64", "torch, activations nudged"
 _TIMEOUT = 1800.0
-_COLUMNS = ("Same label", "Largest logit error", "RMS logit error", "ms per text")
+_COLUMNS = (
+    *("Model", "Runtime", "MB", "Difference (points)", "Other label"),
+    *("Same label", "Largest logit error", "Mean logit error"),
+)
+
+
+@dataclass(frozen=True)
+class Splits(Texts):
+    """The texts of several splits, one after the other.
+
+    Args:
+        splits: Their names.
+    """
+
+    splits: tuple[str, ...] = ()
+
+    def batches(self, side: str) -> Iterator[tuple[Batch, torch.Tensor]]:
+        """Return every row once, see :meth:`Texts.batches`."""
+        for texts in self._parts():
+            yield from texts.batches(side)
+
+    def describe(self) -> str:
+        """Return the splits with the fingerprints of their tokens."""
+        return ", ".join(texts.describe() for texts in self._parts())
+
+    def _parts(self) -> list[Texts]:
+        return [Texts(self.datamodule, split, self.task) for split in self.splits]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a runtime said about every text of the split.
+    """What a runtime said about every text.
 
     Args:
-        name: The runtime.
-        size: Bytes of what it loads.
         value: The metric.
         logits: ``(texts, labels)``.
-        seconds: Time of all forward passes.
     """
 
-    name: str
-    size: int
     value: float
     logits: npt.NDArray[np.float32]
-    seconds: float
 
 
-def predict_all(artefact: Artefact, name: str, texts: Texts, threads: int) -> Run:
-    """Predict every text of the split in a runtime.
+def predict_all(session: Session, texts: Texts) -> Run:
+    """Predict every text.
 
     Args:
-        artefact: What it opens.
-        name: The runtime.
-        texts: The split.
-        threads: CPU threads.
+        session: A model in its runtime.
+        texts: The texts.
     """
-    session = runtime(name).open(artefact.folder, artefact.path, "cpu", threads)
     found: list[npt.NDArray[np.float32]] = []
-    seconds = 0.0
 
     def predict(batch: Batch) -> npt.NDArray[np.float32]:
-        nonlocal seconds
-        inputs = session.inputs(batch)
-        start = time.perf_counter()
-        output = session.run(inputs)
-        seconds += time.perf_counter() - start
-        found.append(session.logits(output))
+        found.append(session.logits(session.run(session.inputs(batch))))
         return found[-1]
 
-    quality = evaluate(predict, texts)
-    return Run(name, artefact.bytes, quality["value"], np.concatenate(found), seconds)
+    return Run(evaluate(predict, texts)["value"], np.concatenate(found))
 
 
-def row(run: Run, original: Run) -> str:
-    """Return a row of the table.
+def control(folder: Path, name: str) -> Session:
+    """Return a model folder in torch, with sums that are rounded otherwise.
+
+    Args:
+        folder: Model folder.
+        name: ``FLOAT64`` or ``NUDGED``.
+    """
+    model = nn.Module.float(load(folder))
+    if name == FLOAT64:
+        return TorchSession(nn.Module.double(model), "cpu")
+    draw = torch.Generator().manual_seed(0)
+
+    def nudge(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        step = torch.finfo(torch.float32).eps * (2 * torch.rand(inputs[0].shape, generator=draw) - 1)
+        return (inputs[0] * (1 + step), *inputs[1:])
+
+    for path, _ in input_quantizers_of(model):
+        model.get_submodule(path).register_forward_pre_hook(nudge, prepend=True)
+    return TorchSession(model, "cpu")
+
+
+def differences(run: Run, original: Run) -> Record:
+    """Return how far a runtime is from the folder.
 
     Args:
         run: What the runtime said.
         original: What the folder says.
     """
-    count, labels = original.logits.shape
-    error = run.logits.astype(np.float64) - original.logits
-    same = float(np.mean(run.logits.argmax(1) == original.logits.argmax(1))) if labels > 1 else float("nan")
-    cells: list[Any] = [
-        run.name,
-        f"{run.size / 1e6:.1f}",
-        f"{run.value:.4f}",
-        f"{100 * (run.value - original.value):+.2f}",
-        f"{100 * same:.2f} %",
-        f"{np.abs(error).max():.3g}",
-        f"{np.sqrt(np.mean(error**2)):.3g}",
-        f"{1e3 * run.seconds / count:.2f}",
-    ]
-    return f"| {' | '.join(cells)} |"
+    error = np.abs(run.logits.astype(np.float64) - original.logits)
+    other = run.logits.argmax(1) != original.logits.argmax(1)
+    return {
+        "texts": len(other),
+        "points": 100 * (run.value - original.value),
+        "other_label": int(other.sum()) if error.shape[1] > 1 else None,
+        "largest": float(error.max()),
+        "mean": float(error.mean()),
+    }
 
 
-def compare(folder: str, names: list[str], data: str | None, split: str, threads: int) -> list[str]:
-    """Return the lines of the table.
+class Comparison:
+    """A model folder with what it says about the texts, which is computed once it is asked for.
 
     Args:
         folder: The model folder.
-        names: Runtimes to compare with.
-        data: YAML file with a ``data`` section; the ``config.yaml`` of the folder's run where ``None``.
-        split: Split whose texts are predicted.
+        texts: The texts.
         threads: CPU threads.
+    """
+
+    def __init__(self, folder: str, texts: Splits, threads: int) -> None:
+        self._source, self._folder = folder, local_folder(folder)
+        self._texts, self._threads = texts, threads
+        self._original: Run | None = None
+        self._model = display_name(folder)
+        self._weights = weight_fingerprint(self._folder)
+
+    def facts(self, name: str) -> Record:
+        """Return what decides how a row comes out, ready for JSON."""
+        own = runtime_versions(name) if name in TWINS else {}
+        libraries = {library: library_version(library) for library in ("torch", "transformers")}
+        return {
+            "model": self._model,
+            "runtime": name,
+            "weights": self._weights,
+            "data": self._texts.describe(),
+            "metric": self._texts.task.monitor,
+            "libraries": {**libraries, **own},
+            "build": BUILD_VERSION,
+        }
+
+    def row(self, name: str) -> Record:
+        """Return a row.
+
+        Args:
+            name: A runtime, or a control.
+
+        Raises:
+            PrepareError: The runtime cannot compute the model.
+        """
+        size = None
+        if name in (FLOAT64, NUDGED):
+            torch.set_num_threads(self._threads)
+            session = control(self._folder, name)
+        else:
+            samples = self._texts.samples("student") if runtime(name).calibrated else ()
+            artefact = prepare(self._source, name, _TIMEOUT, samples)
+            size = artefact.bytes
+            session = runtime(name).open(artefact.folder, artefact.path, "cpu", self._threads)
+        found = predict_all(session, self._texts)
+        if self._original is None:
+            eager = runtime(BASELINE_RUNTIME).open(self._folder, self._folder, "cpu", self._threads)
+            self._original = predict_all(eager, self._texts)
+        return {**self.facts(name), "bytes": size, **differences(found, self._original)}
+
+
+def texts_of(folder: str, data: str | None, splits: Sequence[str]) -> Splits:
+    """Return the texts of a model folder.
+
+    Args:
+        folder: The model folder.
+        data: YAML file with a ``data`` section; the ``config.yaml`` of the folder's run where ``None``.
+        splits: Splits whose texts are predicted.
 
     Raises:
         ValueError: Nothing names data.
     """
-    place = local_folder(folder)
-    texts = texts_of_models([place], data, split)
+    texts = texts_of_models([local_folder(folder)], data, splits[0])
     if texts is None:
         raise ValueError(
             "Expected labelled texts but nothing names data; give a YAML file with a data section with --data."
         )
-    original = predict_all(prepare(folder, BASELINE_RUNTIME, _TIMEOUT), BASELINE_RUNTIME, texts, threads)
-    columns = ["Runtime", "MB", texts.task.monitor, "Difference (points)", *_COLUMNS]
-    lines = [f"| {' | '.join(columns)} |", "|---|" + "---:|" * 7, row(original, original)]
-    for name in names:
-        try:
-            samples = texts.samples("student") if runtime(name).calibrated else ()
-            artefact = prepare(folder, name, _TIMEOUT, samples)
-        except PrepareError as error:
-            lines.append(f"| {name} | {' | '.join(['—'] * 7)} |")
-            print(f"{name}: {error}", file=sys.stderr)
-            continue
-        lines.append(row(predict_all(artefact, name, texts, threads), original))
-    return [*lines, "", f"{len(original.logits)} texts of {texts.describe()}."]
+    return Splits(texts.datamodule, splits[0], texts.task, splits=tuple(splits))
+
+
+def line(record: Record) -> str:
+    """Return a record as a row of the table; one without figures could not be computed."""
+    cells = [
+        record["model"],
+        record["runtime"],
+        "—" if not record.get("bytes") else f"{record['bytes'] / 1e6:.1f}",
+    ]
+    if "points" not in record:
+        return f"| {' | '.join([*cells, *['—'] * 5])} |"
+    other, texts = record["other_label"], record["texts"]
+    same = "—" if other is None else f"{100 * (1 - other / texts):.2f} %"
+    labels = "—" if other is None else f"{other} of {texts}"
+    figures = [f"{record['points']:+.2f}", labels, same, f"{record['largest']:.3g}", f"{record['mean']:.3g}"]
+    return f"| {' | '.join([*cells, *figures])} |"
+
+
+def page(records: Sequence[Record]) -> list[str]:
+    """Return the blocks of the page.
+
+    Args:
+        records: The rows.
+    """
+    table = [f"| {' | '.join(_COLUMNS)} |", "|---|---|" + "---:|" * 6, *map(line, records)]
+    known = [record for record in records if "points" in record]
+    versions = {name: value for record in known for name, value in record["libraries"].items() if value}
+    data = "; ".join(sorted({f"{record['metric']} on {record['data']}" for record in known}))
+    return [
+        "# Models trained with rounding, and their files for other runtimes",
+        "Made by `scripts/compare_twins.py`, see `--help`. Differences are those to the model folder in eager float32 "
+        "torch, over all texts. The two rows in torch are controls: the same integers and scales, other rounding "
+        "errors of float32. — stands where a runtime has no product for the scheme.",
+        f"- Texts: {data}\n- Software: {', '.join(f'{name} {value}' for name, value in sorted(versions.items()))}",
+        "\n".join(table),
+        *_summary(known),
+    ]
+
+
+def _summary(known: Sequence[Record]) -> list[str]:
+    """Say how far the files are at most, and the controls."""
+    controls = [record for record in known if record["runtime"] not in TWINS]
+    files = [record for record in known if record["runtime"] in TWINS]
+    if not controls or not files:
+        return []
+    far, near = (max(abs(record["points"]) for record in found) for found in (files, controls))
+    return [
+        f"Files differ by up to {far:.2f} points from the folder that they were made from; torch itself, with other "
+        f"rounding errors, by up to {near:.2f}."
+    ]
 
 
 def main() -> None:
-    """Read the arguments, print the table."""
+    """Read the arguments, compute what is not recorded, write the page."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", help="model folder")
-    parser.add_argument("--runtimes", nargs="+", default=list(TWINS), help="runtimes to compare with")
-    parser.add_argument("--data", help="YAML file with a data section; that of the folder's run by default")
-    parser.add_argument("--split", default="validation", help="split whose texts are predicted")
+    parser.add_argument("folders", nargs="+", help="model folders")
+    parser.add_argument(
+        "--runtimes", nargs="+", default=[*TWINS, FLOAT64, NUDGED], help="rows of every folder"
+    )
+    parser.add_argument("--data", help="YAML file with a data section; that of each folder's run by default")
+    parser.add_argument(
+        "--splits", nargs="+", default=["validation", "test"], help="splits that are predicted"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--out", type=Path, help="file for the table, which is printed too")
+    parser.add_argument("--records", type=Path, default=Path("runs/twins.jsonl"), help="rows computed so far")
+    parser.add_argument("--out", type=Path, help="page; only printed where there is none")
     args = parser.parse_args()
-    table = "\n".join(compare(args.folder, args.runtimes, args.data, args.split, args.threads))
-    print(table)
+    rows = []
+    for folder in args.folders:
+        comparison = Comparison(folder, texts_of(folder, args.data, args.splits), args.threads)
+        for name in args.runtimes:
+            rows.append(_row(comparison, name, args.records))
+            print(line(rows[-1]), flush=True)
     if args.out is not None:
-        args.out.write_text(table + "\n", encoding="utf-8")
+        write_page(args.out, page(rows))
+
+
+def _row(comparison: Comparison, name: str, records: Path) -> Record:
+    facts = comparison.facts(name)
+    for record in read_records(records):
+        if facts.items() <= record.items():
+            return record
+    try:
+        row = comparison.row(name)
+    except PrepareError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return facts
+    append_rows(records, [row])
+    return row
 
 
 if __name__ == "__main__":
