@@ -157,6 +157,17 @@ class TextClassificationDataModule(LightningDataModule):
         """
         return self._prepared.rows(split, labelled)
 
+    def texts(self, split: str) -> dict[str, list[str]]:
+        """Return the texts of the rows of a split, by column, whole and in source order.
+
+        Args:
+            split: ``train``, ``validation`` or ``test``.
+
+        Raises:
+            ValueError: The split is missing, or none of its rows has text.
+        """
+        return self._prepared.texts(split)
+
     def lengths(self, split: str) -> IntArray:
         """Return the token count of every row of a split, after cutting, in the order of :meth:`rows`."""
         return np.asarray(self.rows(split).data.column("length").to_numpy(), dtype=np.int64)

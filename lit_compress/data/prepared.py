@@ -131,6 +131,11 @@ class PreparedText:
             self._rows[key] = self._prepare(split, labelled)
         return self._rows[key]
 
+    def texts(self, split: str) -> dict[str, list[str]]:
+        """Return the texts of the rows, by column; see :meth:`TextClassificationDataModule.texts`."""
+        data, rows = self._filled(split, [])
+        return self._columns(data, rows)
+
     def _read(self, stored: str) -> Dataset | None:
         if stored not in self._raw:
             self._raw[stored] = self.source.load(stored)
@@ -176,7 +181,11 @@ class PreparedText:
         values = data.data.column(self.settings.label).take(rows).to_pylist()
         return Column(values, rows, where, self.settings.label)
 
-    def _prepare(self, split: str, labelled: bool) -> Dataset:
+    def _columns(self, data: Dataset, rows: npt.NDArray[np.int64]) -> dict[str, list[str]]:
+        return {name: data.data.column(name).take(rows).to_pylist() for name in self.settings.text}
+
+    def _filled(self, split: str, needed: list[str]) -> tuple[Dataset, npt.NDArray[np.int64]]:
+        """Return what a split is stored in and the numbers of its rows with text."""
         stored = self._stored_split(split)
         data, where = self._read(stored), self.source.describe(stored)
         if data is None:
@@ -185,8 +194,8 @@ class PreparedText:
                 f"Expected a {split} split but the source has none; set source.{split}{share}, or leave out "
                 "what needs it."
             )
-        text, label = list(self.settings.text), self.settings.label
-        require_columns(data, [*text, label] if labelled else text, where)
+        text = list(self.settings.text)
+        require_columns(data, [*text, *needed], where)
         filled = rows_with_text(data, text, where)
         chosen = self._chosen_rows(split, len(data))
         rows = np.intersect1d(filled, chosen, assume_unique=True)
@@ -196,8 +205,12 @@ class PreparedText:
                 "has any; check data.validation_share and data.limit_train."
             )
         _report_empty(np.setdiff1d(chosen, rows), len(chosen), text, where)
-        columns: dict[str, Any] = {name: data.data.column(name).take(rows).to_pylist() for name in text}
-        columns["example_id"] = rows
+        return data, rows
+
+    def _prepare(self, split: str, labelled: bool) -> Dataset:
+        text, where = list(self.settings.text), self.source.describe(self._stored_split(split))
+        data, rows = self._filled(split, [self.settings.label] if labelled else [])
+        columns: dict[str, Any] = {**self._columns(data, rows), "example_id": rows}
         if labelled:
             columns["labels"] = self.labels.encode(self._column(data, rows, where))
         if (augment := self._augment(split)) is not None:

@@ -154,7 +154,6 @@ def texts_in(path: Path, split: str = "train") -> Iterator[str]:
         raise ValueError(
             f"Expected a {split} split in the data section of {path} but it names none; add its file."
         )
-    columns = (config["data"].get("init_args") or {}).get("text", "text")
-    rows = data.source.load(split)
-    for name in [columns] if isinstance(columns, str) else columns:
-        yield from (text for text in rows[name] if isinstance(text, str) and text.strip())
+    # Not the rows of the file: some may be held out of them.
+    for texts in data.texts(split).values():
+        yield from texts

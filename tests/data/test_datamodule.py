@@ -210,6 +210,13 @@ def test_held_out_rows_are_disjoint_and_keep_their_numbers(make, rows):
     assert list(again.rows("validation")["example_id"]) == held
 
 
+def test_texts_are_those_of_the_rows(make, rows):
+    data = make(train=rows, validation_share=0.2)
+    for split in ("train", "validation"):
+        wanted = [rows[number]["text"] for number in data.rows(split)["example_id"]]
+        assert data.texts(split) == {"text": wanted}
+
+
 def test_teacher_and_students_of_other_seeds_hold_out_the_same_rows(make, rows):
     teacher, student = (make(train=rows, validation_share=0.2, seed=seed) for seed in (0, 7))
     for split in ("train", "validation"):
