@@ -101,6 +101,10 @@ class WeightClustering(TransformCallback):
         centroids = [step.centroids for _, step in clustered_weights_of(model)]
         return torch.optim.Adam([own_group(centroids, self.centroid_lr, follow=True)])
 
+    def idle(self, model: nn.Module) -> list[nn.Parameter]:
+        """Return the centroids of matrices that are not clustered yet; see ``TransformCallback.idle``."""
+        return [step.centroids for _, step in clustered_weights_of(model) if not step.rounds]
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse gates, whose units could not be cut out of codebooks; see ``TransformCallback.on_fit_start``."""
         if gates_of(model_of(pl_module)) is not None:

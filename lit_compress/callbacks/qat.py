@@ -130,6 +130,10 @@ class QAT(TransformCallback):
         steps = [fake.step for _, fake in fake_weights_of(model) if fake.step is not None]
         return torch.optim.Adam([own_group(steps, self.step_lr, follow=True)]) if steps else None
 
+    def idle(self, model: nn.Module) -> list[nn.Parameter]:
+        """Return the steps of matrices that are not rounded yet; see ``TransformCallback.idle``."""
+        return [f.step for _, f in fake_weights_of(model) if f.step is not None and not f.rounds]
+
     def move(self, model: nn.Module, progress: Progress) -> None:
         """Begin to round, and freeze ranges."""
         stage = OBSERVE if progress.fraction < self.quantize_at else ROUND

@@ -56,6 +56,10 @@ class TransformCallback(pl.Callback, ABC):
         """Return the optimizer over what the transform added, ``None`` where that is nothing to learn."""
         return None
 
+    def idle(self, model: nn.Module) -> list[nn.Parameter]:
+        """Return parameters of the callback's own optimizer that have nothing to do yet."""
+        return []
+
     def settled(self, progress: Progress) -> bool:
         """Return whether the model has the size that it is to end with, so that a checkpoint may be the best.
 
@@ -135,6 +139,8 @@ class TransformCallback(pl.Callback, ABC):
         factor = main["lr"] / main["initial_lr"] if main.get("initial_lr") else 1.0
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * (factor if group["follow"] else 1.0)
+        for leaf in self.idle(model_of(pl_module)):
+            leaf.grad = None  # no step is counted, and no average begun
         unscale(trainer, [leaf for group in self.optimizer.param_groups for leaf in group["params"]])
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -74,7 +74,7 @@ class FakeWeight(Staged):
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight on its grid; as it is where rounding has not begun."""
         if not self.rounds:
-            return weight
+            return touched(weight, self.step)
         rows = rows_of(weight, self.scheme, self.output_axis)
         if self.step is not None:
             step = self.step.abs()
@@ -83,6 +83,20 @@ class FakeWeight(Staged):
         else:
             rounded = fake_quantize(rows, self.grid(weight), self.scheme)
         return from_rows(rounded, weight, self.scheme, self.output_axis)
+
+
+def touched(weight: Tensor, idle: Tensor | None) -> Tensor:
+    """Return a weight as it is, through which a parameter that does nothing yet gets a zero as its gradient.
+
+    Several processes wait for the gradients of all parameters, and stop where one gets none.
+
+    Args:
+        weight: The weight.
+        idle: The parameter.
+    """
+    if idle is None or not torch.is_grad_enabled():
+        return weight
+    return weight + 0 * idle.sum().to(weight.dtype)
 
 
 def apply_fake_weights(

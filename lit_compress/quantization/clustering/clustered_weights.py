@@ -17,7 +17,7 @@ from lit_compress.models.transforms import record
 from lit_compress.quantization.clustering.codebook import Codebook, blocks_of, codebooks_in, from_blocks
 from lit_compress.quantization.clustering.kmeans import kmeans
 from lit_compress.quantization.clustering.nearest import nearest
-from lit_compress.quantization.fake_weights import before_rounding, output_axis
+from lit_compress.quantization.fake_weights import before_rounding, output_axis, touched
 from lit_compress.quantization.stage import ROUND, Staged
 
 #: Name of the transform.
@@ -87,7 +87,7 @@ class ClusteredWeight(Staged):
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight with few values; as it is where clustering has not begun."""
         if not self.rounds:
-            return weight
+            return touched(weight, self.centroids)
         values = self.values()
         places = self.indices(weight)
         if len(values) > 1:

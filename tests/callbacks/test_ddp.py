@@ -1,0 +1,59 @@
+"""What callbacks learn with two gloo processes is what they learn with one on the same global batch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.callbacks.ddp_worker import METHODS
+from tests.runs import write_task
+from tests.tiny import tiny_bert, tiny_tokenizer
+
+LEARNED = {"learned steps": "step", "centroids": "centroids"}
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    """Texts, and a model in plain/ without dropout: the processes draw their own masks."""
+    folder = write_task(tmp_path_factory.mktemp("task"))
+    tiny_bert(layers=2, labels=2, dropout=0.0).save_pretrained(folder / "plain")
+    tiny_tokenizer(folder / "plain")
+    return folder
+
+
+def fit(task, method, processes, out):
+    """What every process ends with."""
+    command = [
+        sys.executable,
+        "-m",
+        "tests.callbacks.ddp_worker",
+        str(task),
+        method,
+        str(processes),
+        str(out),
+    ]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        command, cwd=root, env=env, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(processes)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_learn_what_one_does(method, task, tmp_path):
+    (one,) = fit(task, method, 1, tmp_path / "one")
+    first, second = fit(task, method, 2, tmp_path / "two")
+    learned = [name for name in one if name.endswith(f".{LEARNED[method]}")]
+    assert len(learned) >= 14 and one.keys() == first.keys() == second.keys()
+    for name in one:
+        assert torch.equal(first[name], second[name]), name
+    for name in learned:
+        # A key bias has no gradient but rounding noise, which Adam scales up; steps and centroids do not see it.
+        torch.testing.assert_close(
+            first[name], one[name], rtol=0, atol=1e-4, msg=lambda m, k=name: f"{k}: {m}"
+        )
