@@ -69,8 +69,8 @@ def factorize_embedding(model: PreTrainedModel, rank: int, weights: Tensor | Non
         ValueError: The model has no word embedding of its own, or the factors would not be smaller.
     """
     path = _dense_path(model)
-    _check_rank(rank, *model.get_submodule(path).weight.shape)  # type: ignore[arg-type]
     dense: Any = model.get_submodule(path)
+    _check_rank(rank, *dense.weight.shape)
     table = dense.weight.detach()
     first, second = best_factors(table, rank, weights)
     apply_factorized_embedding(model, rank)

@@ -44,7 +44,7 @@ class ModelSize:
         """
         anatomy = dissect(model)
         path = anatomy.word_embedding
-        rows, columns = (None, None) if path is None else named_tensor(model, f"{path}.weight").shape
+        table = None if path is None else named_tensor(model, f"{path}.weight")
         return cls(
             parameters=sum(tensor.numel() for tensor in _own(model)),
             encoder_weights=sum(
@@ -56,8 +56,8 @@ class ModelSize:
                 block.feed_forward.neurons if block.feed_forward else 0 for block in anatomy.blocks
             ),
             hidden=anatomy.stream.size,
-            vocabulary=rows,
-            embedding=columns,
+            vocabulary=None if table is None else table.shape[0],
+            embedding=None if table is None else table.shape[1],
         )
 
 
