@@ -40,9 +40,9 @@ class Target:
     megabytes: float | None = None
     seeds: tuple[int, ...] = (0,)
 
-    def size_mb(self, teacher: Path) -> float:
-        """Return the most megabytes."""
-        return self.megabytes or round(self.share * weight_bytes(teacher) / 1e6, 2)  # type: ignore[operator]
+    def size_mb_of(self, teacher_bytes: int) -> float:
+        """Return the most megabytes, for a teacher of this size."""
+        return self.megabytes or round(self.share * teacher_bytes / 1e6, 2)  # type: ignore[operator]
 
 
 WISHES = {
@@ -56,7 +56,11 @@ def run(name: str, seed: int, args: argparse.Namespace) -> bool:
     """Fulfil one wish and evaluate on test, unless that was done before."""
     wish, teacher = WISHES[name], Path(args.teacher)
     out = Path(args.runs) / f"{name}-seed{seed}"
-    words = [f"--quality={wish.quality}", f"--speedup={wish.speedup}", f"--size-mb={wish.size_mb(teacher)}"]
+    words = [
+        f"--quality={wish.quality}",
+        f"--speedup={wish.speedup}",
+        f"--size-mb={wish.size_mb_of(weight_bytes(teacher))}",
+    ]
     command = ["compress", str(teacher), *words, f"--seed={seed}", f"--out={out}"]
     command += ["--fit", *args.fit] if args.fit else []
     out.mkdir(parents=True, exist_ok=True)

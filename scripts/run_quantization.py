@@ -112,7 +112,10 @@ def fit(cell: Cell, args: argparse.Namespace) -> bool:
         f"--data.tokenizer={args.teacher}",
     ]
     if str(row.recipe).startswith("combine/"):
-        words += [f"--model.teacher.model={args.teacher}", f"--model.teacher.cache={args.runs}/cache-{cell.row}"]
+        words += [
+            f"--model.teacher.model={args.teacher}",
+            f"--model.teacher.cache={args.runs}/cache-{cell.row}",
+        ]
     else:
         words.append(f"--model.baseline={args.teacher}")
     if row.recipe != "combine/distil_qat":  # its student is made from layers of the teacher

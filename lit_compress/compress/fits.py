@@ -40,7 +40,7 @@ def fits_of(
         name: str, recipe: str, why: str, student: str, *changes: Callable[[dict[str, Any], Plan], None]
     ) -> None:
         config = yaml.safe_load((recipe_folder() / "combine" / f"{recipe}.yaml").read_text(encoding="utf-8"))
-        for change in (_aim, *changes):
+        for change in (_aim, _freeze, *changes):
             change(config, plan)
         path = out / f"{name}.yaml"
         path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
@@ -86,6 +86,12 @@ def _aim(config: dict[str, Any], plan: Plan) -> None:
     pruning = _callback(config, "L0Pruning")
     if pruning is not None:
         pruning["target"] = {"speedup": round(plan.figures.structural, 4), "length": plan.start.length}
+
+
+def _freeze(config: dict[str, Any], plan: Plan) -> None:
+    if plan.figures.storage.rank is not None:
+        # The map behind the table has to learn what the rank took away.
+        config["model"]["init_args"]["freeze"] = ["word_embeddings.table"]
 
 
 def _bits(config: dict[str, Any], plan: Plan) -> None:

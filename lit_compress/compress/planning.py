@@ -20,8 +20,8 @@ GROUP = 32
 MARGIN = 1.05
 # A structure this much faster is not worth a stage.
 _NOTHING = 1.02
-# Bytes of a scale in the file of a runtime.
-_SCALE = 4
+# Bytes of a scale in the file of a runtime: of a row, and of a group.
+_SCALE, _GROUP_SCALE = 4, 2
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Words:
     def bytes(self, storage: Storage) -> float:
         """Return the bytes of the table, or of its factors; the map behind a factor is a projection."""
         width = storage.rank or self.hidden
-        scales = 1 if storage.word_bits == 8 else width / GROUP
-        table = self.count * (width * storage.word_bits / 8 + scales * _SCALE)
+        scales = _SCALE if storage.word_bits == 8 else width / GROUP * _GROUP_SCALE
+        table = self.count * (width * storage.word_bits / 8 + scales)
         if storage.rank is None:
             return table
         return table + self.hidden * (width * storage.weight_bits / 8 + _SCALE)

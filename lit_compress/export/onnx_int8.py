@@ -198,7 +198,7 @@ def _multiply(editor: GraphEditor, node: onnx.NodeProto, activation: _Activation
     ]
     output = node.output[0]
     if activation.sizes is not None:
-        product = editor.add("MatMulIntegerToFloat", inputs, f"{output}_even", domain=MICROSOFT)
+        product = editor.add("MatMulIntegerToFloat", inputs, f"{output}_product", domain=MICROSOFT)
         editor.add("Mul", [product, activation.sizes], output)
         return
     bias, after = editor.bias_of(output)
@@ -221,10 +221,13 @@ def _look_up(editor: GraphEditor, node: onnx.NodeProto) -> None:
             "Cast", [editor.add("Gather", [half, ids], f"{output}_half")], output, to=TensorProto.FLOAT
         )
         return
+    # Names of their own: what is found may be rounded again, where it is multiplied next.
     values, scale = _nearest(table, axis=1)
-    rows = editor.add("Gather", [editor.constant(f"{name}_quantized", values), ids], f"{output}_quantized")
-    scales = editor.add("Gather", [editor.constant(f"{name}_scale", scale), ids], f"{output}_scale")
-    editor.add("Mul", [editor.add("Cast", [rows], f"{output}_even", to=TensorProto.FLOAT), scales], output)
+    rows = editor.add("Gather", [editor.constant(f"{name}_quantized", values), ids], f"{output}_found")
+    scales = editor.add("Gather", [editor.constant(f"{name}_scale", scale), ids], f"{output}_found_scale")
+    editor.add(
+        "Mul", [editor.add("Cast", [rows], f"{output}_found_values", to=TensorProto.FLOAT), scales], output
+    )
 
 
 def _nearest(weights: Floats, axis: int) -> tuple[npt.NDArray[np.int8], Floats]:

@@ -9,7 +9,19 @@ from tests.report.rows import make_row, make_teacher
 
 KEYS = {
     *("schema", "time", "run", "recipe", "model", "method", "seed", "role", "is_baseline", "checkpoint"),
-    *("weights", "runtime", "libraries", "shape", "params", "nonzero_params", "macs", "bytes", "cpu", "gpu", "quality"),
+    *(
+        "weights",
+        "runtime",
+        "libraries",
+        "shape",
+        "params",
+        "nonzero_params",
+        "macs",
+        "bytes",
+        "cpu",
+        "gpu",
+        "quality",
+    ),
     *("ratio", "warnings", "seconds", "session", "environment", "protocol"),
 }
 CPU_KEYS = {

@@ -51,9 +51,9 @@ def test_a_size_takes_the_most_bits_that_fit_before_more_is_pruned():
     beside = 500_000
     sizes = {
         Storage(8, 8): WEIGHTS + 10_000 * 324,
-        Storage(8, 4): WEIGHTS + 10_000 * (160 + 40),
-        Storage(4, 4): WEIGHTS / 2 + 10_000 * (160 + 40),
-        Storage(4, 4, 192): WEIGHTS / 2 + 10_000 * (96 + 24) + 320 * (96 + 4),
+        Storage(8, 4): WEIGHTS + 10_000 * (160 + 20),
+        Storage(4, 4): WEIGHTS / 2 + 10_000 * (160 + 20),
+        Storage(4, 4, 192): WEIGHTS / 2 + 10_000 * (96 + 12) + 320 * (96 + 4),
     }
     for storage, size in sizes.items():
         figures = figures_for(Wish(0.9, size_mb=(size + beside + 1) / 1e6), found(probes()), WORDS, beside)
@@ -78,10 +78,10 @@ def test_small_factors_are_for_what_is_out_of_reach_otherwise():
 
 
 def test_bytes_of_factors_are_those_of_numbers_and_scales():
-    # Of the table: one float32 scale per word, or per 32 numbers. Of the map behind a factor: one per output.
+    # A float32 scale per word, or a float16 one per 32 numbers; of the map behind a factor one per output.
     assert Words(100, 64).bytes(Storage()) == 100 * 64 + 100 * 4
-    assert Words(100, 64).bytes(Storage(8, 4)) == 100 * 32 + 200 * 4
-    assert Words(100, 64).bytes(Storage(4, 4, 32)) == (100 * 16 + 100 * 4) + (64 * 16 + 64 * 4)
+    assert Words(100, 64).bytes(Storage(8, 4)) == 100 * 32 + 200 * 2
+    assert Words(100, 64).bytes(Storage(4, 4, 32)) == (100 * 16 + 100 * 2) + (64 * 16 + 64 * 4)
 
 
 def test_a_width_that_groups_do_not_divide_keeps_scales_per_word():

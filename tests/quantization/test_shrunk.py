@@ -121,7 +121,7 @@ def test_groups_stay_in_matrices_that_nothing_is_cut_out_of():
     model = family_model("bert")
     close_at_random(fix(model, ["head", "neuron"]), seed=3)
     table = next(name for name, module in model.named_modules() if isinstance(module, nn.Embedding))
-    apply_fake_weights(model, [f"{table}.weight"], GROUPS)
+    apply_fake_weights(model, [f"{table}.weight"], GROUPS, part="embeddings")
     put_rounding_on(model, "bert")
     small = assert_same(model, "bert")
     groups = dict(packed_of(small))[f"{table}.weight"].scale

@@ -1,0 +1,121 @@
+"""The whole way on a tiny task: planned, trained, measured, exported; refusals before anything runs."""
+
+import json
+
+import pytest
+
+from lit_compress.__main__ import main
+from lit_compress.compress import command
+from tests.compress.pairs import write_pair_task
+from tests.runs import TINY
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    return write_pair_task(tmp_path_factory.mktemp("task"), is_regression=False)
+
+
+def words(task, out, *more):
+    return [
+        *("compress", str(task / "teacher"), f"--data={task / 'data.yaml'}", f"--out={out}"),
+        *("--quality=0.1", "--runtimes=onnx-int8", "--rounds=1", *more),
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(task, tmp_path_factory):
+    """The folder of a wish that was run to its end."""
+    out = tmp_path_factory.mktemp("out") / "small"
+    asked = ["--speedup=1.5", "--vocabulary=trim"]
+    assert main([*words(task, out, *asked), "--fit", f"--config={TINY}"]) == 0
+    return out
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_it_ends_with_a_model_an_export_and_the_figures(finished):
+    outcome = json.loads((finished / "outcome.json").read_text())
+    assert outcome["met"] and outcome["runtime"] == "onnx-int8"
+    measured = rows(finished / "results.jsonl")
+    mine = next(row for row in measured if (row["model"], row["runtime"]) == ("student", "onnx-int8"))
+    speed = next(one for one in outcome["achieved"] if one["what"] == "speed-up")
+    assert (speed["asked"], speed["found"]) == (1.5, 1 / mine["ratio"]["cpu_latency"]["median"])
+    export = finished / "export"
+    shipped = (export / "model.onnx").stat().st_size + (
+        finished / "student/model/tokenizer.json"
+    ).stat().st_size
+    assert outcome["bytes"] == shipped
+    assert (export / "infer.py").is_file()
+
+
+def test_the_small_model_has_the_vocabulary_of_the_texts(finished, task):
+    before = json.loads((task / "teacher" / "config.json").read_text())["vocab_size"]
+    after = json.loads((finished / "student" / "model" / "config.json").read_text())["vocab_size"]
+    assert after < before
+
+
+def test_the_plan_tells_the_stages_that_ran(finished):
+    plan = json.loads((finished / "plan.json").read_text())
+    assert [stage["name"] for stage in plan["stages"]] == ["vocabulary"]
+    assert [row["stage"] for row in rows(finished / "stages.jsonl")] == ["vocabulary", "student"]
+    assert {probe["runtime"] for probe in plan["probes"]} == {"onnx-int8"}
+
+
+def test_finished_work_is_not_done_again(finished, task, monkeypatch, capsys):
+    monkeypatch.setattr(command, "probe", None)
+    asked = ["--speedup=1.5", "--vocabulary=trim"]
+    assert main([*words(task, finished, *asked), "--fit", f"--config={TINY}"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("finished before") == 2
+    assert len(rows(finished / "stages.jsonl")) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--speedup=2"], "its wish is"),
+        (["--speedup=1.5", "--vocabulary=trim", "--seed=1"], "its seed is 0 and not 1"),
+        (["--speedup=1.5", "--vocabulary=trim", "--order=chained"], "its order is 'joint' and not 'chained'"),
+    ],
+)
+def test_refuses_a_folder_of_another_wish(more, message, finished, task, capsys):
+    before = (finished / "plan.json").read_bytes()
+    assert main(words(task, finished, *more)) == 1
+    error = capsys.readouterr().err
+    assert message in error and "choose another folder with --out" in error
+    assert (finished / "plan.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--speedup=0.5"], "Expected --speedup above 1"),
+        ([], "give --speedup, --latency-ms or --size-mb"),
+        (["--speedup=2", "--order=both"], "Expected --order to be one of joint, chained"),
+        (["--speedup=2", "--vocabulary=big"], "Expected --vocabulary to be one of auto, keep, trim"),
+        (["--speedup=2", "--runtimes=torch-fp32"], "Expected runtimes that compute with integers"),
+        (["--speedup=2", "--trials=0"], "Expected at least one trial"),
+        (["--speedup=2", "--data=nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_refuses_before_anything_runs(more, message, task, tmp_path, capsys):
+    assert main(words(task, tmp_path / "out", *more)) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_refuses_a_wish_out_of_reach_before_training(task, tmp_path, capsys):
+    assert main(words(task, tmp_path / "out", "--speedup=5000")) == 1
+    error = capsys.readouterr().err
+    assert "5e+03× the original; without any head or neuron in the blocks the model is" in error
+    assert not (tmp_path / "out" / "student").exists()
+
+
+def test_refuses_a_model_that_is_rounded_already(finished, task, tmp_path, capsys):
+    folder = str(finished / "student" / "model")
+    assert main(["compress", folder, *words(task, tmp_path / "out", "--speedup=2")[2:]]) == 1
+    assert "is rounded already; give the model that it was made from" in capsys.readouterr().err

@@ -1,0 +1,86 @@
+"""Killed inside every stage and at every boundary, the stages end with the bytes of those that were never stopped."""
+
+import hashlib
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lit_compress.compress import stage as stage_module
+from lit_compress.compress.fits import fits_of
+from lit_compress.compress.plan import Plan, Start
+from lit_compress.compress.planning import Figures, Storage
+from lit_compress.compress.stage import Stage, run_stages
+from tests.compress.pairs import write_pair_task
+from tests.runs import TINY
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    return write_pair_task(tmp_path_factory.mktemp("task"), is_regression=False)
+
+
+def stages_in(out, task):
+    """Return all stages of a plan that has everything: vocabulary, factors, pruning, rounding."""
+    teacher, start = out / "teacher", out / "start"
+    texts = f"--vocabulary-from={task / 'data.yaml'}"
+    before = (
+        Stage("vocabulary", "", ("shrink", str(task / "teacher"), texts, f"--out={teacher}")),
+        Stage("embeddings", "", ("shrink", str(teacher), texts, "--embedding-rank=8", f"--out={start}")),
+    )
+    words = [f"--config={TINY}", "--trainer.limit_train_batches=6", "--trainer.max_epochs=1"]
+    words += ["--trainer.val_check_interval=3", "--data.augment.copies=1"]
+    request = {"order": "joint", "seed": 0, "words": words}
+    figures = Figures(1.2, Storage(4, 8, 8), "onnx-int8", 2.0, 1)
+    plan = Plan(request, [], figures, before, Start(str(teacher), str(start), str(task / "data.yaml"), 8))
+    out.mkdir()
+    fits, model = fits_of(plan, out, "student", is_regression=False)
+    return [*before, *fits], model
+
+
+def weights(model):
+    return hashlib.sha256((model / "lit_compress.safetensors").read_bytes()).hexdigest()
+
+
+class KillInside:
+    """Stands for ``subprocess.run``: kills a process as soon as there is something of it, once per stage."""
+
+    def __init__(self):
+        self.killed = []
+
+    def __call__(self, words, check):
+        place = next(word.partition("=")[2] for word in words if word.startswith(("--out=", "--run_dir=")))
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if place not in self.killed:
+            self.killed.append(place)
+            self._wait(process, place)
+            process.send_signal(signal.SIGKILL)
+        return subprocess.CompletedProcess(words, process.wait())
+
+    def _wait(self, process, place):
+        """Wait for a checkpoint of a fit; a shrink is killed after a second, while it imports or reads."""
+        until = time.monotonic() + (120 if "student" in place else 1)
+        while time.monotonic() < until and process.poll() is None:
+            if (Path(place) / "checkpoints" / "last.ckpt").is_file():
+                return
+            time.sleep(0.02)
+
+
+def test_killed_inside_every_stage_it_ends_the_same(task, tmp_path, monkeypatch):
+    stages, model = stages_in(tmp_path / "whole", task)
+    run_stages(stages, tmp_path / "whole")
+    expected = weights(model)
+    stages, model = stages_in(tmp_path / "killed", task)
+    killer = KillInside()
+    monkeypatch.setattr(stage_module.subprocess, "run", killer)
+    for number in range(len(stages)):
+        with pytest.raises(ValueError, match="ended with status -9"):
+            run_stages(stages, tmp_path / "killed")
+        assert len(killer.killed) == number + 1
+    run_stages(stages, tmp_path / "killed")
+    assert weights(model) == expected
+    recipe = yaml.safe_load((tmp_path / "killed" / "student.yaml").read_text())
+    assert recipe["trainer"]["callbacks"][0]["init_args"]["weights"]["bits"] == 4
