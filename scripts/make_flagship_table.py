@@ -101,9 +101,17 @@ def page(found: dict[str, dict[str, Any]], teacher_bytes: int, title: str) -> st
             f"| {head} | median text | runtime |",
             "|---|--:|--:|--:|--:|--:|--:|---|",
             *rows,
+            *_words(found),
             "\nMade by `python scripts/run_flagship.py`, then `scripts/make_flagship_table.py`.\n",
         ]
     )
+
+
+def _words(found: dict[str, dict[str, Any]]) -> list[str]:
+    """What was added to the recipes of the fits."""
+    added = {name.replace("_", " "): one["plan"]["request"]["words"] for name, one in found.items()}
+    told = [f"{name}: `{' '.join(words)}`" for name, words in added.items() if words]
+    return [f"\nAdded to the recipe: {'; '.join(told)}."] if told else []
 
 
 def main() -> None:
