@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -57,7 +58,7 @@ def run_stages(stages: Sequence[Stage], out: Path) -> None:
             continue
         print(f"{head}: {stage.why}\n  {stage.command}", flush=True)
         started = time.monotonic()
-        code = subprocess.run([sys.executable, "-m", "lit_compress", *stage.words], check=False).returncode
+        code = run_process([sys.executable, "-m", "lit_compress", *stage.words])
         if code in (130, -2):
             raise KeyboardInterrupt
         if code:
@@ -67,3 +68,25 @@ def run_stages(stages: Sequence[Stage], out: Path) -> None:
             )
         row = {"stage": stage.name, "command": stage.command, "seconds": round(time.monotonic() - started, 1)}
         append_rows(out / FILE_NAME, [row])
+
+
+def run_process(words: Sequence[str]) -> int:
+    """Run a process and return its status; an interruption is handed on to it, and its end is waited for.
+
+    A fit that is interrupted writes a checkpoint, which takes longer than the shell or Python would wait. Being
+    terminated is an interruption too. To be called in the main thread.
+
+    Args:
+        words: The program and its arguments.
+    """
+    # In a session of its own the key reaches this process alone, and the other one gets it once.
+    process = subprocess.Popen(words, start_new_session=True)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(signal.SIGINT))
+    try:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                process.send_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -46,19 +46,19 @@ def weights(model):
 
 
 class KillInside:
-    """Stands for ``subprocess.run``: kills a process as soon as there is something of it, once per stage."""
+    """Stands for ``run_process``: kills a process as soon as there is something of it, once per stage."""
 
     def __init__(self):
         self.killed = []
 
-    def __call__(self, words, check):
+    def __call__(self, words):
         place = next(word.partition("=")[2] for word in words if word.startswith(("--out=", "--run_dir=")))
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if place not in self.killed:
             self.killed.append(place)
             self._wait(process, place)
             process.send_signal(signal.SIGKILL)
-        return subprocess.CompletedProcess(words, process.wait())
+        return process.wait()
 
     def _wait(self, process, place):
         """Wait for a checkpoint of a fit; a shrink is killed after a second, while it imports or reads."""
@@ -75,7 +75,7 @@ def test_killed_inside_every_stage_it_ends_the_same(task, tmp_path, monkeypatch)
     expected = weights(model)
     stages, model = stages_in(tmp_path / "killed", task)
     killer = KillInside()
-    monkeypatch.setattr(stage_module.subprocess, "run", killer)
+    monkeypatch.setattr(stage_module, "run_process", killer)
     for number in range(len(stages)):
         with pytest.raises(ValueError, match="ended with status -9"):
             run_stages(stages, tmp_path / "killed")

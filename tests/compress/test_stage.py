@@ -1,10 +1,15 @@
 """Stages run once, in order, and go on where they were stopped."""
 
-import subprocess
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
-from lit_compress.compress.stage import FILE_NAME, Stage, run_stages
+from lit_compress.compress.stage import FILE_NAME, Stage, run_process, run_stages
 
 STAGES = [Stage(name, "a reason", (name, "--out=x y")) for name in ("shrink", "fit", "prune")]
 
@@ -18,11 +23,11 @@ def ran(monkeypatch):
 
     found = Ran()
 
-    def run(words, check):
+    def run(words):
         found.append(words[3])
-        return subprocess.CompletedProcess(words, found.codes.get(words[3], 0))
+        return found.codes.get(words[3], 0)
 
-    monkeypatch.setattr("lit_compress.compress.stage.subprocess.run", run)
+    monkeypatch.setattr("lit_compress.compress.stage.run_process", run)
     return found
 
 
@@ -69,3 +74,29 @@ def test_other_words_are_another_stage(ran, tmp_path):
 def test_the_command_can_be_copied_into_a_shell(ran, tmp_path, capsys):
     run_stages(STAGES[:1], tmp_path)
     assert "lit-compress shrink '--out=x y'" in capsys.readouterr().out
+
+
+_SLOW_TO_END = """
+import pathlib, sys, time
+place = pathlib.Path(sys.argv[1])
+(place / "begun").touch()
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(1.5)
+    (place / "saved").touch()
+    sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_is_handed_on_and_waited_for(number, tmp_path):
+    def press():
+        until = time.monotonic() + 30
+        while not (tmp_path / "begun").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=press).start()
+    assert run_process([sys.executable, "-c", _SLOW_TO_END, str(tmp_path)]) == 130
+    assert Path(tmp_path / "saved").exists()
