@@ -61,8 +61,8 @@ LOOKS: dict[str, Look] = {
     "nf4": Look("bitsandbytes NF4", "4 / 32 / 32", ("torch-fp32",)),
     "mixed_nearest": Look("nearest, bits by Q-BERT", "2-4 / 8 / 8", ()),
     "uniform3_nearest": Look("nearest, 3 bits for all", "3 / 8 / 8", ()),
-    "uniform3": Look("**QAT**, 3 bits for all", "3 / 8 / 8", ()),
-    "qbert_mixed": Look("**Q-BERT**, bits by sensitivity", "2-4 / 8 / 8", ()),
+    "uniform3": Look("**QAT**, 3 bits for all", "3 / 8 / 8", _INTEGERS),
+    "qbert_mixed": Look("**Q-BERT**, bits by sensitivity", "2-4 / 8 / 8", _INTEGERS),
     **{
         f"kmeans{k}_nearest": Look(f"k-means, {k} values", f"{b} / {b} / 32", ())
         for k, b in ((256, 8), (16, 4), (8, 3))

@@ -80,7 +80,7 @@ def run_process(words: Sequence[str]) -> int:
         words: The program and its arguments.
     """
     # In a session of its own the key reaches this process alone, and the other one gets it once.
-    process = subprocess.Popen(words, start_new_session=True)
+    process = subprocess.Popen(words, start_new_session=True, preexec_fn=_hear_interruptions)
     before = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(signal.SIGINT))
     try:
         while True:
@@ -90,3 +90,8 @@ def run_process(words: Sequence[str]) -> int:
                 process.send_signal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _hear_interruptions() -> None:
+    # Shells let what runs in the background ignore them, and so would everything that it starts.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -97,6 +97,11 @@ def test_an_interruption_is_handed_on_and_waited_for(number, tmp_path):
             time.sleep(0.05)
         os.kill(os.getpid(), number)
 
+    # Tests in the background of a shell ignore the key.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=press).start()
-    assert run_process([sys.executable, "-c", _SLOW_TO_END, str(tmp_path)]) == 130
+    try:
+        assert run_process([sys.executable, "-c", _SLOW_TO_END, str(tmp_path)]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert Path(tmp_path / "saved").exists()
