@@ -23,7 +23,7 @@ examples:
   lit-compress compress my-model --data recipes/my.yaml --size-mb 7 --latency-ms 3 --quality 0.98 --plan-only
       only what would be done, from measurements
   lit-compress compress runs/x/model --speedup 4 --quality 0.98 --trials 8
-      a short search over learning rate, temperature, hidden loss and the share of the fit that prunes
+      a short search over learning rate, temperature and the share of the fit that prunes
   lit-compress compress runs/x/model --speedup 4 --quality 0.98 --fit --trainer.max_epochs=4
       what follows --fit goes to every lit-compress fit of the plan
 
