@@ -95,6 +95,12 @@ def _speed(row: dict[str, Any] | None) -> str:
     return f"{1 / ratio['median']:.2f}× ({1 / ratio['high']:.2f}–{1 / ratio['low']:.2f})"
 
 
+def _missing(cells: dict[str, dict[str, Any]]) -> str:
+    """Name the cells that were not run yet."""
+    missing = [LABELS[name].strip("*") for name in CELLS if name not in cells]
+    return f"Not run yet: {', '.join(missing)}.\n\n" if missing else ""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -114,7 +120,7 @@ def main() -> None:
         "chosen on dev, test is evaluated once. Speed: median text, one thread, in turns with the teacher in eager "
         f"float32. In {INTEGERS} those that were not trained with rounding are rounded by the runtime.\n\n"
         f"{table(cells, rows_of(results))}\n\n"
-        "Made by `python scripts/run_ablation.py --data DIR`, then `scripts/make_ablation_table.py --measure`.\n"
+        f"{_missing(cells)}Made by `python scripts/run_ablation.py --data DIR`, then `scripts/make_ablation_table.py --measure`.\n"
     )
     print(page)
     if args.out:
