@@ -120,7 +120,8 @@ def main() -> None:
         "chosen on dev, test is evaluated once. Speed: median text, one thread, in turns with the teacher in eager "
         f"float32. In {INTEGERS} those that were not trained with rounding are rounded by the runtime.\n\n"
         f"{table(cells, rows_of(results))}\n\n"
-        f"{_missing(cells)}Made by `python scripts/run_ablation.py --data DIR`, then `scripts/make_ablation_table.py --measure`.\n"
+        f"{_missing(cells)}Made by `python scripts/run_ablation.py --data DIR`, then "
+        "`scripts/make_ablation_table.py --measure`.\n"
     )
     print(page)
     if args.out:
