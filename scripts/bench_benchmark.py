@@ -28,7 +28,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from bench_pages import Record, own_records, read_records
+from bench_pages import Record, own_records
 
 from lit_compress.benchmark.candidates import find_models
 from lit_compress.benchmark.environment import load_average
@@ -36,6 +36,7 @@ from lit_compress.benchmark.intervals import NO_DIFFERENCE, PROCESS_NOISE
 from lit_compress.benchmark.measure import measure
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME, Protocol
 from lit_compress.benchmark.results import append_rows, to_row
+from lit_compress.files import read_json_lines
 
 BUDGET_SECONDS = 45.0
 LARGEST_SPREAD = 0.08
@@ -61,7 +62,7 @@ def budget(args: argparse.Namespace) -> None:
             # Prepared models and tokens lie below the cache of the datasets library.
             subprocess.run(command, check=True, env={**os.environ, "HF_DATASETS_CACHE": folder})
             seconds = time.perf_counter() - started
-            rows = read_records(out)
+            rows = read_json_lines(out)
         _write(args, "budget", number, seconds, load, rows[-1])
 
 
@@ -235,7 +236,7 @@ def _met(met: bool) -> str:
 def report(args: argparse.Namespace) -> None:
     """Write the page."""
     found = {
-        kind: [record for record in read_records(_file(args, kind)) if not record["row"].get("error")]
+        kind: [record for record in read_json_lines(_file(args, kind)) if not record["row"].get("error")]
         for kind in ("budget", "aa", "repeat")
     }
     if not any(found.values()):

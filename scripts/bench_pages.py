@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lit_compress.benchmark.environment import describe_environment, same_environment
+from lit_compress.files import read_json_lines
 
 NOTES = "<!-- Written by hand from here on; the script keeps it. -->"
 Record = dict[str, Any]
-
-
-def read_records(path: Path) -> list[Record]:
-    """Return the records of a file with one JSON object per line; none where there is no file."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def own_records(path: Path, environment: Callable[[Record], Record]) -> list[Record]:
@@ -30,7 +23,7 @@ def own_records(path: Path, environment: Callable[[Record], Record]) -> list[Rec
     Raises:
         SystemExit: A record is of another machine, or of other libraries.
     """
-    records, here = read_records(path), describe_environment()
+    records, here = read_json_lines(path), describe_environment()
     for record in records:
         there = environment(record)
         if not same_environment(there, {**here, "gpu": there["gpu"]}):

@@ -119,7 +119,10 @@ def main() -> None:
     if texts is None:
         parser.error("give a model folder in its run, whose config.yaml names the data")
     artefacts = prepared(args.model, args.teacher, texts)
-    quality = {label: predict_all(found, name, texts, 1).value for label, (name, found) in artefacts.items()}
+    quality = {
+        label: predict_all(runtime(name).open(found.folder, found.path, "cpu", 1), texts).value
+        for label, (name, found) in artefacts.items()
+    }
     workers = {label: Worker(name, found.folder, found.path) for label, (name, found) in artefacts.items()}
     try:
         loads = [load_average() or 0.0]

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from bench_pages import Record, read_records, write_page
+from bench_pages import Record, write_page
 from torch import nn
 
 from lit_compress import load
@@ -35,6 +35,7 @@ from lit_compress.benchmark.results import append_rows
 from lit_compress.benchmark.runtimes import runtime
 from lit_compress.benchmark.runtimes.base import Batch, Session
 from lit_compress.benchmark.runtimes.torch_eager import TorchSession
+from lit_compress.files import read_json_lines
 from lit_compress.quantization.inputs import input_quantizers_of
 
 TWINS = ("onnx-int8", "openvino-int8", "litert-int8")
@@ -98,7 +99,7 @@ def predict_all(session: Session, texts: Texts) -> Run:
     return Run(evaluate(predict, texts)["value"], np.concatenate(found))
 
 
-def control(folder: Path, name: str) -> Session:
+def control(folder: Path, name: str) -> TorchSession:
     """Return a model folder in torch, with sums that are rounded otherwise.
 
     Args:
@@ -179,7 +180,7 @@ class Comparison:
         size = None
         if name in (FLOAT64, NUDGED):
             torch.set_num_threads(self._threads)
-            session = control(self._folder, name)
+            session: Session = control(self._folder, name)
         else:
             samples = self._texts.samples("student") if runtime(name).calibrated else ()
             artefact = prepare(self._source, name, _TIMEOUT, samples)
@@ -290,7 +291,7 @@ def main() -> None:
 
 def _row(comparison: Comparison, name: str, records: Path) -> Record:
     facts = comparison.facts(name)
-    for record in read_records(records):
+    for record in read_json_lines(records):
         if facts.items() <= record.items():
             return record
     try:

@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,12 +40,12 @@ def export(model: Path, out: Path) -> dict[str, dict[str, str | float]]:
         optimizer = ORTOptimizer.from_pretrained(plain)
         timed(
             level,
-            lambda o=optimizer, s=settings, n=level: o.optimize(save_dir=out / n, optimization_config=s),
+            partial(optimizer.optimize, save_dir=out / level, optimization_config=settings),
         )
     quantizer = ORTQuantizer.from_pretrained(out / "plain")
     for name, per_channel in (("int8", False), ("int8-per-channel", True)):
         settings = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=per_channel)
-        timed(name, lambda s=settings, n=name: quantizer.quantize(save_dir=out / n, quantization_config=s))
+        timed(name, partial(quantizer.quantize, save_dir=out / name, quantization_config=settings))
     return made
 
 

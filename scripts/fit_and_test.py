@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import time
@@ -38,3 +39,22 @@ def fit_and_test(folder: Path, arguments: Sequence[str]) -> bool:
     state = "done" if done else f"FAILED (see {log})"
     print(f"{folder.name}: {state} in {time.time() - started:.0f} s", flush=True)
     return done
+
+
+def experiment_parser(description: str | None, runs: str) -> argparse.ArgumentParser:
+    """Declare what every experiment on SST-2 asks for; `--only` is its own.
+
+    Args:
+        description: The docstring of the script.
+        runs: Where its run folders go by default.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True, help="folder with train.tsv, dev.tsv, test.tsv")
+    parser.add_argument(
+        "--teacher", default="runs/sst2_sentences/teacher/model", help="fine-tuned model (%(default)s)"
+    )
+    parser.add_argument("--runs", default=runs, help="where the run folders go (%(default)s)")
+    parser.add_argument("--extra", nargs=argparse.REMAINDER, default=[], help="more arguments of every fit")
+    return parser

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import lit_compress
 from lit_compress.data.token_blocks import token_blocks
@@ -42,7 +42,7 @@ def make_tokenizer(text: Path, folder: Path) -> PreTrainedTokenizerFast:
         tokenizer.train([str(text)], trainer)
         fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=_END, pad_token=_END)
         fast.save_pretrained(folder)
-    return AutoTokenizer.from_pretrained(folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
 class LanguageModel(pl.LightningModule):
@@ -102,7 +102,9 @@ def train(texts: Path, runs: Path, steps: int, seed: int = 0) -> Path:
         return folder
     tokenizer = make_tokenizer(texts / "train.txt", runs / "tokenizer")
     pl.seed_everything(seed)
-    rows = {name: token_blocks(texts / f"{name}.txt", tokenizer, LENGTH) for name in ("train", "valid")}
+    rows: dict[str, Any] = {
+        name: token_blocks(texts / f"{name}.txt", tokenizer, LENGTH) for name in ("train", "valid")
+    }
     print({name: tuple(blocks.shape) for name, blocks in rows.items()}, flush=True)
     order = torch.Generator().manual_seed(seed)
     # Drawn once, with as many rows as there are steps: a resumed fit reads on in the same order.
@@ -131,6 +133,7 @@ def train(texts: Path, runs: Path, steps: int, seed: int = 0) -> Path:
         ckpt_path=last if last.is_file() else None,
         weights_only=True,
     )
+    assert best.best_model_score is not None
     state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
     module.load_state_dict(state)
     facts = {"method": "training", "metrics": {"val/loss": float(best.best_model_score)}}
@@ -157,7 +160,7 @@ def main() -> None:
     parser.add_argument("texts", nargs="+", help="NAME=FILE=BLOCKS: a text file, and how many blocks of it")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    model, tokenizer = lit_compress.load(args.folder), AutoTokenizer.from_pretrained(args.folder)
+    model, tokenizer = lit_compress.load(args.folder), PreTrainedTokenizerFast.from_pretrained(args.folder)
     found = {}
     for text in args.texts:
         name, file, count = text.split("=")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -57,7 +57,11 @@ class Witness(pl.Callback):
 
 def counted(model: nn.Module) -> tuple[int, int]:
     """Weights that are not zero, and all weights, of the matrices that are pruned."""
-    matrices = [module.weight for module in model.modules() if parametrize.is_parametrized(module, "weight")]
+    matrices: list[Tensor] = [
+        cast(Tensor, module.weight)
+        for module in model.modules()
+        if parametrize.is_parametrized(module, "weight")
+    ]
     return sum(int((matrix != 0).sum()) for matrix in matrices), sum(matrix.numel() for matrix in matrices)
 
 

@@ -9,15 +9,16 @@ a quiet machine. What was not trained with rounding is rounded by the runtime it
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from run_ablation import CELLS, SPEEDUP
+from table_cells import quality_of, times_faster
 
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME
+from lit_compress.files import read_json_lines
 
 INTEGERS = "onnx-int8"
 LABELS = {
@@ -35,34 +36,24 @@ LABELS = {
 
 def collect(runs: Path, teacher: Path) -> dict[str, dict[str, Any]]:
     """Quality and folder of every finished cell, the teacher first."""
-    found = {"teacher": _cell(teacher.parent)}
+    found = {"teacher": quality_of(teacher.parent)}
     for name in CELLS:
         folder = runs / f"{name}-seed0"
         if (folder / "test_metrics.json").is_file():
-            found[name] = _cell(folder)
+            found[name] = quality_of(folder)
     return found
-
-
-def _cell(folder: Path) -> dict[str, Any]:
-    facts = json.loads((folder / "model" / "lit_compress.json").read_text())
-    return {
-        "dev": facts["metrics"]["val/accuracy"],
-        "test": json.loads((folder / "test_metrics.json").read_text())["test/accuracy"],
-        "model": folder / "model",
-    }
 
 
 def measure(cells: dict[str, dict[str, Any]], teacher: Path, out: Path) -> None:
     """Benchmark all cells beside the teacher."""
-    folders = [str(cell["model"]) for name, cell in cells.items() if name != "teacher"]
+    folders = [str(cell["folder"]) for name, cell in cells.items() if name != "teacher"]
     words = ["benchmark", *folders, f"--against={teacher}", f"--runtimes={BASELINE_RUNTIME},{INTEGERS}"]
     subprocess.run([sys.executable, "-m", "lit_compress", *words, f"--out={out}"], check=True)
 
 
 def rows_of(out: Path) -> dict[tuple[str, str], dict[str, Any]]:
     """The newest row of every run in every runtime."""
-    lines = out.read_text().splitlines() if out.is_file() else ()
-    rows = [json.loads(line) for line in lines]
+    rows = read_json_lines(out)
     return {(Path(row["run"]).resolve().name, row["runtime"]): row for row in rows if not row.get("error")}
 
 
@@ -79,7 +70,7 @@ def table(cells: dict[str, dict[str, Any]], rows: dict[tuple[str, str], dict[str
     ]
     lines = [f"| {' | '.join(head)} |", "|---|--:|--:|--:|--:|--:|--:|"]
     for name, cell in cells.items():
-        run = cell["model"].parent.resolve().name
+        run = cell["folder"].parent.resolve().name
         plain, whole = rows.get((run, BASELINE_RUNTIME)), rows.get((run, INTEGERS))
         figures = [f"{100 * cell['dev']:.1f}", f"{100 * cell['test']:.1f}", _speed(plain), _speed(whole)]
         figures.append(f"{100 * whole['quality']['value']:.1f}" if whole and whole.get("quality") else "–")
@@ -91,8 +82,7 @@ def table(cells: dict[str, dict[str, Any]], rows: dict[tuple[str, str], dict[str
 def _speed(row: dict[str, Any] | None) -> str:
     if row is None or (row["ratio"] or {}).get("cpu_latency") is None:
         return "1×" if row is not None and row["is_baseline"] else "–"
-    ratio = row["ratio"]["cpu_latency"]
-    return f"{1 / ratio['median']:.2f}× ({1 / ratio['high']:.2f}–{1 / ratio['low']:.2f})"
+    return times_faster(row["ratio"]["cpu_latency"])
 
 
 def _missing(cells: dict[str, dict[str, Any]]) -> str:

@@ -14,6 +14,7 @@ from run_flagship import WISHES
 
 from lit_compress.benchmark.folders import weight_bytes
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME
+from lit_compress.files import read_json_lines
 
 
 def collect(runs: Path) -> dict[str, dict[str, Any]]:
@@ -26,18 +27,14 @@ def collect(runs: Path) -> dict[str, dict[str, Any]]:
                     "wish": wish,
                     "outcome": json.loads((folder / "outcome.json").read_text()),
                     "plan": json.loads((folder / "plan.json").read_text()),
-                    "dev": _rows(folder / "results.jsonl"),
-                    "test": _rows(folder / "test.jsonl"),
+                    "dev": read_json_lines(folder / "results.jsonl"),
+                    "test": read_json_lines(folder / "test.jsonl"),
                 }
     if not found:
         raise SystemExit(
             f"Expected finished folders in {runs} but found none; run scripts/run_flagship.py first."
         )
     return found
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def kept_on_test(found: dict[str, Any]) -> tuple[float, float] | None:

@@ -19,18 +19,15 @@ import matplotlib.pyplot as plt
 
 from lit_compress.benchmark.folders import weight_fingerprint
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME
+from lit_compress.files import read_json_lines
 
 BLUE, RED, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
 Row = dict[str, Any]
 
 
-def rows_of(path: Path) -> list[Row]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-
-
 def steps(run: Path, teacher: Path, runtime: str) -> list[tuple[str, Row]]:
     """The models on the way, each with its row."""
-    rows = [*rows_of(run / "results.jsonl"), *rows_of(run / "steps.jsonl")]
+    rows = [row for name in ("results", "steps") for row in read_json_lines(run / f"{name}.jsonl")]
 
     def find(model: str, where: str) -> Row | None:
         if not Path(model).is_dir():

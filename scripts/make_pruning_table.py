@@ -20,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from run_pruning import METHODS
+from table_cells import spread, times, times_faster
+
+from lit_compress.files import read_json_lines
 
 #: Methods that leave zeros behind; their models are as large and as fast as the teacher.
 ZEROS = ("magnitude", "movement", "taylor")
@@ -73,16 +76,7 @@ def measure(cells: dict[tuple[int, str], list[dict[str, Any]]], teacher: Path, o
 
 def speeds(out: Path) -> dict[str, dict[str, Any]]:
     """Measured rows by the name of their run."""
-    if not out.is_file():
-        return {}
-    rows = [json.loads(line) for line in out.read_text().splitlines()]
-    return {row["model"]: row for row in rows if row["role"] != "teacher"}
-
-
-def spread(values: list[float]) -> str:
-    """Mean and standard deviation in percent; one value stands alone."""
-    mean = f"{100 * statistics.fmean(values):.1f}"
-    return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
+    return {row["model"]: row for row in read_json_lines(out) if row["role"] != "teacher"}
 
 
 def table(cells: dict[tuple[int, str], list[dict[str, Any]]], measured: dict[str, dict[str, Any]]) -> str:
@@ -116,9 +110,8 @@ def _figures(row: dict[str, Any] | None, method: str) -> tuple[str, str, str, st
         return "zeros", "zeros", "1×", "1×"
     if row is None:
         return "–", "–", "–", "–"
-    batch_1, at_once = row["ratio"]["cpu_latency"], row["ratio"]["cpu_throughput_32"]
-    faster = f"{1 / batch_1['median']:.2f}× ({1 / batch_1['high']:.2f}–{1 / batch_1['low']:.2f})"
-    many = f"{at_once['median']:.2f}× ({at_once['low']:.2f}–{at_once['high']:.2f})"
+    ratio = row["ratio"]
+    faster, many = times_faster(ratio["cpu_latency"]), times(ratio["cpu_throughput_32"])
     return f"{row['params'] / 1e6:.1f} M", f"{row['bytes'] / 1e6:.1f} MB", faster, many
 
 

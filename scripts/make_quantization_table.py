@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from make_pruning_table import spread
 from run_quantization import ROWS, accuracy
+from table_cells import quality_of, spread, times, times_faster
 
 from lit_compress.benchmark.folders import local_folder
+from lit_compress.files import read_json_lines
 
 TEACHER = "teacher"
 
@@ -96,15 +97,9 @@ def collect(runs: Path, teacher: Path) -> dict[str, list[dict[str, Any]]]:
 
 def cell(folder: Path) -> dict[str, Any]:
     """Quality and size of a finished run."""
-    model = folder / "model"
-    untrained = folder / "val_metrics.json"
-    facts = json.loads((untrained if untrained.is_file() else model / "lit_compress.json").read_text())
-    return {
-        "dev": facts.get("metrics", facts)["val/accuracy"],
-        "test": json.loads((folder / "test_metrics.json").read_text())["test/accuracy"],
-        "bytes": sum(path.stat().st_size for path in model.rglob("*") if path.is_file()),
-        "folder": model,
-    }
+    found = quality_of(folder)
+    files = (path for path in found["folder"].rglob("*") if path.is_file())
+    return {**found, "bytes": sum(path.stat().st_size for path in files)}
 
 
 def measure(rows: dict[str, list[dict[str, Any]]], teacher: Path, out: Path) -> None:
@@ -127,8 +122,7 @@ def measure(rows: dict[str, list[dict[str, Any]]], teacher: Path, out: Path) -> 
 def fastest(out: Path) -> dict[str, dict[str, Any]]:
     """The row of the runtime with the least latency, by the run that was measured."""
     measured: dict[tuple[str, str], dict[str, Any]] = {}
-    for line in out.read_text().splitlines() if out.is_file() else ():
-        row = json.loads(line)
+    for row in read_json_lines(out):
         if not row["is_baseline"] and (row.get("ratio") or {}).get("cpu_latency") is not None:
             # The teacher takes part in every session: its first row counts, not its best one.
             measured.setdefault((str(row["run"]).removesuffix("/model"), row["runtime"]), row)
@@ -162,9 +156,8 @@ def _lines(rows: dict[str, list[dict[str, Any]]], measured: dict[str, dict[str, 
 def _figures(row: dict[str, Any] | None) -> tuple[str, str, str]:
     if row is None:
         return "–", "–", "–"
-    single, many = row["ratio"]["cpu_latency"], row["ratio"]["cpu_throughput_32"]
-    faster = f"{1 / single['median']:.2f}× ({1 / single['high']:.2f}–{1 / single['low']:.2f})"
-    return row["runtime"], faster, f"{many['median']:.2f}× ({many['low']:.2f}–{many['high']:.2f})"
+    ratio = row["ratio"]
+    return row["runtime"], times_faster(ratio["cpu_latency"]), times(ratio["cpu_throughput_32"])
 
 
 def main() -> None:

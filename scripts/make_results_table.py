@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+
+from table_cells import spread
+
+from lit_compress.files import read_json_lines
 
 ORDER = (
     "finetune_baseline",
@@ -68,15 +71,9 @@ def speeds(runs: Path) -> dict[int, dict[str, Any]]:
     """Benchmark rows by depth; the teacher's come from the first session."""
     found: dict[int, dict[str, Any]] = {}
     for file in sorted(runs.glob("speed-*L.jsonl")):
-        for row in map(json.loads, file.read_text().splitlines()):
+        for row in read_json_lines(file):
             found.setdefault(6 if row["role"] == "teacher" else int(file.stem.split("-")[1][:-1]), row)
     return found
-
-
-def spread(values: list[float]) -> str:
-    """Mean and standard deviation in percent; one value stands alone."""
-    mean = f"{100 * statistics.fmean(values):.1f}"
-    return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
 
 
 def table(runs: Path) -> str:

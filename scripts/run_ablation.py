@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from fit_and_test import fit_and_test
+from fit_and_test import experiment_parser, fit_and_test
 
 #: How many times faster the structure is to be, by the table of latencies.
 SPEEDUP = 3.0
@@ -90,16 +90,8 @@ def parse(text: str) -> tuple[str, int]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", required=True, help="folder with train.tsv, dev.tsv, test.tsv")
-    parser.add_argument(
-        "--teacher", default="runs/sst2_sentences/teacher/model", help="fine-tuned model (%(default)s)"
-    )
-    parser.add_argument("--runs", default="runs/ablation", help="where the run folders go (%(default)s)")
+    parser = experiment_parser(__doc__, "runs/ablation")
     parser.add_argument("--only", type=parse, nargs="+", metavar="CELL[:SEED]", help="these cells, not all")
-    parser.add_argument("--extra", nargs=argparse.REMAINDER, default=[], help="more arguments of every fit")
     args = parser.parse_args()
     cells = args.only or [(name, 0) for name in CELLS]
     done = [

@@ -18,6 +18,8 @@ from typing import Any
 
 from fit_and_test import fit_and_test
 
+from lit_compress.files import read_json_lines
+
 RUNS = {"ticket": "none", "random places": "random", "new weights": "reinit"}
 
 
@@ -48,15 +50,15 @@ def folder_of(control: str, args: argparse.Namespace) -> Path:
     return Path(args.runs) / f"{'ticket' if control == 'none' else control}-seed{args.seed}"
 
 
-def lines_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-
-
 def page(args: argparse.Namespace) -> str:
     """The page with the ladder of densities, what the witness saw, and the controls."""
     runs = chosen(args)
-    rows = {name: lines_of(folder_of(control, args) / "lottery.jsonl") for name, control in runs.items()}
-    saw = {name: lines_of(folder_of(control, args) / "witness.jsonl") for name, control in runs.items()}
+    rows = {
+        name: read_json_lines(folder_of(control, args) / "lottery.jsonl") for name, control in runs.items()
+    }
+    saw = {
+        name: read_json_lines(folder_of(control, args) / "witness.jsonl") for name, control in runs.items()
+    }
     weights = rows["ticket"][0]["weights"]
     text = [
         "# The lottery ticket, with its controls",

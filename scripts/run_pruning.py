@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from fit_and_test import fit_and_test
+from fit_and_test import experiment_parser, fit_and_test
 
 #: How each row of the table is fitted: its recipe, and what is different from it.
 METHODS: dict[str, tuple[str, list[str]]] = {
@@ -85,21 +85,11 @@ def arguments(cell: Cell, args: argparse.Namespace) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", required=True, help="folder with train.tsv, dev.tsv, test.tsv")
-    parser.add_argument(
-        "--teacher", default="runs/sst2_sentences/teacher/model", help="fine-tuned model (%(default)s)"
-    )
-    parser.add_argument("--runs", default="runs/pruning", help="where the run folders go (%(default)s)")
+    parser = experiment_parser(__doc__, "runs/pruning")
     parser.add_argument(
         "--only", type=parse, nargs="+", metavar="METHOD:SPARSITY:SEEDS", help="these cells instead of all"
     )
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True, help="bf16 overlay")
-    parser.add_argument(
-        "--extra", nargs=argparse.REMAINDER, default=[], help="more arguments of lit-compress fit"
-    )
     args = parser.parse_args()
     cells = [cell for group in args.only for cell in group] if args.only else plan()
     results = [fit_and_test(Path(args.runs) / cell.name, arguments(cell, args)) for cell in cells]

@@ -18,7 +18,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fit_and_test import fit_and_test
+import numpy as np
+import numpy.typing as npt
+from fit_and_test import experiment_parser, fit_and_test
+
+from lit_compress.benchmark.runtimes.base import Batch
 
 _GROUPS = ["--bits=4", "--group-size=32"]
 _W4A8 = [*_GROUPS, "--embedding-bits=4", "--embedding-group-size=32", "--activations=static"]
@@ -161,28 +165,17 @@ def accuracy(folder: Path, config: Path, split: str) -> float:
         model = model.float()
 
     @torch.inference_mode()
-    def predict(batch: dict) -> object:
-        return (
-            model(**{name: torch.from_numpy(value) for name, value in batch.items()}).logits.float().numpy()
-        )
+    def predict(batch: Batch) -> npt.NDArray[np.float32]:
+        inputs = {name: torch.from_numpy(value) for name, value in batch.items()}
+        return model(**inputs).logits.float().numpy()
 
     return float(evaluate(predict, texts_of(read_config(config), config, split))["value"])
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", required=True, help="folder with train.tsv, dev.tsv, test.tsv")
-    parser.add_argument(
-        "--teacher", default="runs/sst2_sentences/teacher/model", help="fine-tuned model (%(default)s)"
-    )
-    parser.add_argument("--runs", default="runs/quantization", help="where the run folders go (%(default)s)")
+    parser = experiment_parser(__doc__, "runs/quantization")
     parser.add_argument(
         "--only", type=parse, nargs="+", metavar="ROW[:SEEDS]", help="these cells instead of all"
-    )
-    parser.add_argument(
-        "--extra", nargs=argparse.REMAINDER, default=[], help="more arguments of lit-compress fit"
     )
     args = parser.parse_args()
     cells = [cell for group in args.only for cell in group] if args.only else plan()

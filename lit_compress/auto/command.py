@@ -17,10 +17,10 @@ from lit_compress.auto.table import print_table
 from lit_compress.auto.trial import PARITY
 from lit_compress.benchmark.candidates import Models, find_models
 from lit_compress.benchmark.environment import usable_cores
-from lit_compress.benchmark.folders import display_name, local_folder
+from lit_compress.benchmark.folders import beside, local_folder
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME, Protocol
 from lit_compress.benchmark.quality import Texts
-from lit_compress.benchmark.run_config import run_folder
+from lit_compress.benchmark.run_config import data_file
 from lit_compress.benchmark.runtimes import runtime
 
 TASKS = ("text-classification", "text-regression")
@@ -79,7 +79,7 @@ def auto_command(
     if task is not None:
         _check_labels(task, texts)
     protocol = _protocol(models, texts, batch, threads, settings)
-    target = Path(out) if out is not None else _beside(folder)
+    target = Path(out) if out is not None else beside(folder, "-auto")
     search = Search(models, texts, goal, protocol, target)
     for reason, names in missing.items():
         print(f"Not tried: {', '.join(names)}. {reason}")
@@ -146,12 +146,7 @@ def _check(split: str, threads: int) -> None:
 def _find(
     folder: str, place: Path, routes: Sequence[str], data: str | None, split: str
 ) -> tuple[Models, Texts]:
-    if data is None and run_folder(place) == place:
-        raise ValueError(
-            f"Expected labelled texts to judge quality on but there is no config.yaml beside {place}; give a YAML "
-            "file with a data section with --data, such as a recipe or the config.yaml of a run."
-        )
-    models = find_models([folder], None, routes, data, split)
+    models = find_models([folder], None, routes, str(data_file(place, data, "judge quality on")), split)
     assert models.texts is not None
     return models, models.texts
 
@@ -166,15 +161,6 @@ def _protocol(models: Models, texts: Texts, batch: int, threads: int, settings: 
         devices=("cpu",),
         data=texts.describe(),
         **settings,
-    )
-
-
-def _beside(folder: str) -> Path:
-    path = Path(folder).expanduser()
-    return (
-        path.resolve().with_name(f"{path.resolve().name}-auto")
-        if path.is_dir()
-        else Path(f"{display_name(folder).split('/')[-1]}-auto")
     )
 
 

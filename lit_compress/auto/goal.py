@@ -6,13 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from lit_compress.benchmark.quality import ROUNDING, check_share
 from lit_compress.benchmark.selection import MEMORY_NOISE, Row
 from lit_compress.benchmark.workload import throughput
 from lit_compress.report.columns import look_up
 
 COSTS = ("latency", "size", "memory")
-# Float32 metrics: 18 of 20 rows correct must be "at least 0.9".
-_ROUNDING = 1e-6
 #: A cost with the ends between which it may lie.
 Range = tuple[float, float, float]
 
@@ -54,11 +53,7 @@ class Goal:
     batch: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 < self.quality <= 1:
-            raise ValueError(
-                "Expected --quality to be the share of the original's own quality to keep, above 0 and at most 1, "
-                f"but got {self.quality:g}; percentages are written as fractions, such as 0.98."
-            )
+        check_share(self.quality)
         if self.minimise not in COSTS:
             raise ValueError(
                 f"Expected --minimise to be one of {', '.join(COSTS)} but got {self.minimise!r}; correct it."
@@ -83,7 +78,7 @@ class Goal:
 
     def quality_shortfall(self, kept: float, metric: str) -> Shortfall | None:
         """Return what a route lacks that keeps this share of the original's metric."""
-        if kept >= self.quality - _ROUNDING:
+        if kept >= self.quality - ROUNDING:
             return None
         text = (
             f"keeps {kept:.4f} of the original's {metric}, short of --quality {self.quality:g} "

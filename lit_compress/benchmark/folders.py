@@ -65,6 +65,20 @@ def display_name(source: str) -> str:
     return path.parent.name if path.name == "model" else path.name
 
 
+def beside(source: str, suffix: str) -> Path:
+    """Return the folder for what a command makes of a model: beside it, or here where it is no folder.
+
+    Args:
+        source: Model folder, hub name or ``package:NAME``.
+        suffix: What its name is followed by, such as ``"-auto"``.
+    """
+    path = Path(source).expanduser()
+    if not path.is_dir():
+        return Path(f"{display_name(source).split('/')[-1]}{suffix}")
+    place = path.resolve()
+    return place.with_name(f"{place.name}{suffix}")
+
+
 def recorded_method(source: str, default: str) -> str:
     """Return the method that a model folder's manifest names, ``default`` where it names none."""
     manifest = read_manifest(source)

@@ -19,6 +19,24 @@ if TYPE_CHECKING:
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _BATCH_SIZE = 64
+#: Float32 metrics: 18 of 20 rows correct must be "at least 0.9".
+ROUNDING = 1e-6
+
+
+def check_share(quality: float) -> None:
+    """Refuse what is no share of a quality.
+
+    Args:
+        quality: The value of ``--quality``.
+
+    Raises:
+        ValueError: It is not above 0, or above 1.
+    """
+    if not 0 < quality <= 1:
+        raise ValueError(
+            "Expected --quality to be the share of the original's own quality to keep, above 0 and at most 1, "
+            f"but got {quality:g}; percentages are written as fractions, such as 0.98."
+        )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,27 @@ def run_folder(model: Path) -> Path:
     return model.parent if (model.parent / FILE_NAME).is_file() else model
 
 
+def data_file(model: Path, data: str | None, purpose: str) -> Path:
+    """Return the file that describes the labelled texts of a model.
+
+    Args:
+        model: Model folder.
+        data: YAML file that the user gave; the ``config.yaml`` of the folder's run where ``None``.
+        purpose: What they are needed for, for the message.
+
+    Raises:
+        ValueError: None was given, and the folder lies in no run.
+    """
+    if data is not None:
+        return Path(data)
+    if run_folder(model) == model:
+        raise ValueError(
+            f"Expected labelled texts to {purpose} but there is no config.yaml beside {model}; give a YAML "
+            "file with a data section with --data, such as a recipe or the config.yaml of a run."
+        )
+    return run_folder(model) / FILE_NAME
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """Return a configuration as plain data.
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from lit_compress.callbacks.checkpoint import BestAndLast
 from lit_compress.callbacks.transform import TransformCallback, model_of
+from lit_compress.files import write_whole
 from lit_compress.models.anatomy import dissect
 from lit_compress.modules.optim import LRSchedule
 from lit_compress.modules.progress import progress_of
@@ -298,7 +299,10 @@ class LotteryTicket(TransformCallback):
         }
         self._rows = [old for old in self._rows if old["round"] != self._round] + [row]
         if trainer.is_global_zero:
-            _write(Path(trainer.default_root_dir) / FILE_NAME, self._rows)
+            write_whole(
+                Path(trainer.default_root_dir) / FILE_NAME,
+                "".join(json.dumps(row) + "\n" for row in self._rows),
+            )
 
     def _report(self, trainer: pl.Trainer) -> None:
         row = self._rows[-1] if self._rows else None
@@ -374,11 +378,3 @@ def _check_callbacks(trainer: pl.Trainer) -> None:
 def _metrics(trainer: pl.Trainer) -> dict[str, float]:
     logged = trainer.callback_metrics.items()
     return {name: float(value) for name, value in logged if name.startswith("val")}
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the table at once: a kill leaves the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    partial.replace(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lit_compress.commands.parser import add_verb
+from lit_compress.commands.parser import add_quality, add_session, add_verb, names
 
 
 def auto(**options: Any) -> None:
@@ -38,9 +38,7 @@ def add_auto(verbs: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verb.add_argument("folder", metavar="FOLDER", help="model folder, as in <run>/model")
-    verb.add_argument(
-        "--quality", type=float, required=True, metavar="SHARE", help="share of its own quality to keep"
-    )
+    add_quality(verb)
     verb.add_argument("--minimise", metavar="WHAT", help="latency (default), size, memory")
     for name, what in (
         ("size-mb", "megabytes of the files that are loaded"),
@@ -49,7 +47,6 @@ def add_auto(verbs: Any) -> None:
     ):
         verb.add_argument(f"--max-{name}", type=float, metavar="X", help=f"most {what}")
     verb.add_argument("--batch", type=int, metavar="N", help="texts at once (default: 1)")
-    verb.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: 1)")
     verb.add_argument(
         "--task",
         metavar="NAME",
@@ -61,12 +58,11 @@ def add_auto(verbs: Any) -> None:
     verb.add_argument("--split", help="split to judge on (default: validation)")
     verb.add_argument(
         "--runtimes",
-        type=lambda text: [name.strip() for name in text.split(",")],
+        type=names,
         metavar="NAME,NAME",
         help="ways to try (default: all that are installed)",
     )
-    verb.add_argument("--rounds", type=int, metavar="N", help="most rounds that count")
-    verb.add_argument("--max-seconds", type=float, metavar="S", help="budget of a session")
+    add_session(verb)
     verb.add_argument(
         "--out", metavar="DIR", help="judgements, rows and the export (default: FOLDER-auto beside it)"
     )

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from lit_compress.benchmark.runtimes import RUNTIMES
-from lit_compress.commands.parser import add_verb
+from lit_compress.commands.parser import add_verb, names
 
 
 def benchmark(**options: Any) -> None:
@@ -26,7 +26,7 @@ def add_benchmark(verbs: Any) -> None:
     )
     verb.add_argument(
         "--runtimes",
-        type=lambda text: [name.strip() for name in text.split(",")],
+        type=names,
         metavar="NAME,NAME",
         help=f"torch-fp32 (default), {', '.join(RUNTIMES[1:])}",
     )

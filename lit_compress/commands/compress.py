@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lit_compress.commands.parser import add_verb
+from lit_compress.commands.parser import add_quality, add_session, add_verb, names
 
 
 def compress(**options: Any) -> None:
@@ -44,9 +44,7 @@ def add_compress(verbs: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verb.add_argument("folder", metavar="MODEL", help="fine-tuned model folder, as in <run>/model")
-    verb.add_argument(
-        "--quality", type=float, required=True, metavar="SHARE", help="share of its own quality to keep"
-    )
+    add_quality(verb)
     verb.add_argument(
         "--speedup",
         type=float,
@@ -73,7 +71,7 @@ def add_compress(verbs: Any) -> None:
     )
     verb.add_argument(
         "--runtimes",
-        type=lambda text: [name.strip() for name in text.split(",")],
+        type=names,
         metavar="NAME,NAME",
         help="runtimes to measure in (default: all of integers that are installed)",
     )
@@ -81,9 +79,7 @@ def add_compress(verbs: Any) -> None:
     verb.add_argument(
         "--trials", type=int, metavar="N", help="fits to choose among, by a search over settings (default: 1)"
     )
-    verb.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: 1)")
-    verb.add_argument("--rounds", type=int, metavar="N", help="most rounds of a measurement that count")
-    verb.add_argument("--max-seconds", type=float, metavar="S", help="budget of a measurement")
+    add_session(verb)
     verb.add_argument("--plan-only", action="store_true", help="measure and plan, but do not train")
     verb.add_argument(
         "--fit",

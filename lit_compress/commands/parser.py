@@ -27,6 +27,33 @@ def add_verb(
     return parser
 
 
+def names(text: str) -> list[str]:
+    """Return the names of a list with commas between, as argparse's ``type``."""
+    return [name.strip() for name in text.split(",")]
+
+
+def add_quality(verb: argparse.ArgumentParser) -> None:
+    """Declare the quality that a verb has to keep.
+
+    Args:
+        verb: Its parser.
+    """
+    verb.add_argument(
+        "--quality", type=float, required=True, metavar="SHARE", help="share of its own quality to keep"
+    )
+
+
+def add_session(verb: argparse.ArgumentParser) -> None:
+    """Declare how long a verb measures, and on how many threads.
+
+    Args:
+        verb: Its parser.
+    """
+    verb.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: 1)")
+    verb.add_argument("--rounds", type=int, metavar="N", help="most rounds of a measurement that count")
+    verb.add_argument("--max-seconds", type=float, metavar="S", help="budget of a measurement")
+
+
 def add_calibration(verb: argparse.ArgumentParser) -> None:
     """Declare the texts that a verb calibrates a finished model with.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lit_compress.benchmark.folders import display_name
+from lit_compress.benchmark.folders import beside
 from lit_compress.benchmark.protocol import Protocol
 from lit_compress.compress.fits import ORDERS, fits_of
 from lit_compress.compress.outcome import Outcome, show
@@ -76,7 +76,7 @@ def compress_command(
     if trials < 1:
         raise ValueError(f"Expected at least one trial but got --trials {trials}; correct it.")
     request = make_request(folder, wish, data, runtimes, vocabulary)
-    target = Path(out) if out is not None else _beside(folder)
+    target = Path(out) if out is not None else beside(folder, "-compressed")
     asked = {**request.to_dict(), "order": order, "seed": seed, "words": list(words)}
     try:
         plan = read_plan(target, asked) or _planned(request, target, asked, settings)
@@ -187,11 +187,3 @@ def _tell(plan: Plan, wish: Wish) -> None:
         f"{aim.bytes / 1e6:.2f} MB.",
         flush=True,
     )
-
-
-def _beside(folder: str) -> Path:
-    path = Path(folder).expanduser()
-    if not path.is_dir():
-        return Path(f"{display_name(folder).split('/')[-1]}-compressed")
-    place = path.resolve()
-    return place.with_name(f"{place.name}-compressed")

@@ -101,10 +101,10 @@ def _bits(config: dict[str, Any], plan: Plan) -> None:
         rounding["weights"] = {**rounding["weights"], "bits": storage.weight_bits}
         rounding["learned_steps"], rounding["step_lr"] = True, 1e-4
     if storage.word_bits < 8:
-        rounding["embeddings"] = word_scheme(storage)
+        rounding["embeddings"] = _word_scheme(storage)
 
 
-def word_scheme(storage: Storage) -> dict[str, Any]:
+def _word_scheme(storage: Storage) -> dict[str, Any]:
     """Return the scheme of word embeddings of few bits, as the recipe says it."""
     return {"bits": storage.word_bits, "symmetric": True, "per": "group", "group_size": GROUP}
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lit_compress.compress.planning import Figures, Storage
 from lit_compress.compress.stage import Stage
+from lit_compress.files import write_whole
 
 FILE_NAME = "plan.json"
 
@@ -51,9 +51,7 @@ class Plan:
 
     def write(self, out: Path) -> None:
         """Write it down, whole or not at all."""
-        unfinished = out / f".{FILE_NAME}.{os.getpid()}"
-        unfinished.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        unfinished.replace(out / FILE_NAME)
+        write_whole(out / FILE_NAME, json.dumps(asdict(self), indent=1) + "\n")
 
 
 def read_plan(out: Path, request: dict[str, Any]) -> Plan | None:

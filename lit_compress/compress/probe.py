@@ -59,13 +59,11 @@ class Probes:
         original_ms: Milliseconds of the original in eager float32 for the median text.
         found: Every model in every runtime that could express it.
         failed: What went wrong, by runtime.
-        most: The largest speed-up of the structure by the table.
     """
 
     original_ms: float
     found: list[Probe]
     failed: dict[str, str]
-    most: float
 
 
 def probe(
@@ -125,7 +123,7 @@ def probe(
             ends = 1 / ratio["high"], 1 / ratio["low"]
             size, weights = structural[candidate.label]
             found.append(Probe(size, candidate.runtime, speedup_of(row), *ends, row["bytes"], weights))
-    return Probes(rows[0]["cpu"]["latency_ms"]["p50"], found, failed, most)
+    return Probes(rows[0]["cpu"]["latency_ms"]["p50"], found, failed)
 
 
 def _round(model: PreTrainedModel) -> None:

@@ -13,7 +13,7 @@ from lit_compress.benchmark.candidates import Models, find_models
 from lit_compress.benchmark.folders import local_folder, weight_fingerprint
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME
 from lit_compress.benchmark.quality import Texts
-from lit_compress.benchmark.run_config import FILE_NAME, read_config, run_folder
+from lit_compress.benchmark.run_config import data_file, read_config
 from lit_compress.benchmark.runtimes import RUNTIMES, runtime
 from lit_compress.compress.wish import Wish
 from lit_compress.models.manifest import is_rounded
@@ -107,12 +107,7 @@ def write_data(path: Path, section: dict[str, Any], **changes: Any) -> Path:
 
 
 def _data_section(place: Path, data: str | None) -> tuple[dict[str, Any], Path]:
-    if data is None and run_folder(place) == place:
-        raise ValueError(
-            f"Expected labelled texts to train and judge with but there is no config.yaml beside {place}; give a YAML "
-            "file with a data section with --data, such as a recipe or the config.yaml of a run."
-        )
-    where = Path(data) if data is not None else run_folder(place) / FILE_NAME
+    where = data_file(place, data, "train and judge with")
     section = read_config(where).get("data")
     if not isinstance(section, dict) or "class_path" not in section:
         raise ValueError(f"Expected a data section with a class_path in {where} but there is none; add it.")

@@ -6,10 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lit_compress.benchmark.quality import ROUNDING, check_share
 from lit_compress.benchmark.selection import Row
-
-# Float32 metrics: 18 of 20 rows correct must be "at least 0.9".
-_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Achieved:
     @property
     def is_met(self) -> bool:
         """Whether it is."""
-        return self.share <= _ROUNDING
+        return self.share <= ROUNDING
 
 
 @dataclass(frozen=True)
@@ -56,11 +54,7 @@ class Wish:
     size_mb: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.quality <= 1:
-            raise ValueError(
-                "Expected --quality to be the share of the original's own quality to keep, above 0 and at most 1, "
-                f"but got {self.quality:g}; percentages are written as fractions, such as 0.98."
-            )
+        check_share(self.quality)
         if self.speedup is not None and not 1 < self.speedup < math.inf:
             raise ValueError(f"Expected --speedup above 1 but got {self.speedup:g}; correct it.")
         for name in ("latency_ms", "size_mb"):

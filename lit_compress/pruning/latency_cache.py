@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from transformers import PreTrainedModel
 
 from lit_compress.benchmark.environment import cpu_flags, cpu_name, gpu_name, library_version
+from lit_compress.files import write_whole
 from lit_compress.models.anatomy import dissect
 from lit_compress.models.transforms import transforms_of
 from lit_compress.pruning.latency import Curve, LatencyTable, parts_of, pattern
@@ -73,10 +74,7 @@ def _get(key: dict[str, Any], measure: Callable[[], Figures]) -> dict[str, Any]:
     what = f"batch {key['batch']} of length {key['length']} on {key['processor']}"
     rank_zero_info(f"Latency table: measuring {what}, once; {path}")
     table = {"key": key, **write_figures(measure())}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    write_whole(path, json.dumps(table, indent=1) + "\n")
     return table
 
 

@@ -21,7 +21,7 @@ def probes(gain=5.0, power=0.8, runtime="onnx-int8", sizes=(1, 2, 4, 8)):
 
 
 def found(*curves):
-    return Probes(10.0, [one for curve in curves for one in curve], {}, 8.4)
+    return Probes(10.0, [one for curve in curves for one in curve], {})
 
 
 def test_the_structure_is_pruned_as_far_as_the_speed_asks():

@@ -7,18 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from lit_compress.benchmark.runtimes import runtime
-from lit_compress.benchmark.workload import token_batch
 from lit_compress.callbacks.student import deployable
-from lit_compress.export.parity import relative_error
 from lit_compress.export.trained import notes_of
-from lit_compress.models.checkpoint import load, save_folder
+from lit_compress.models.checkpoint import save_folder
 from lit_compress.models.student import LayerSubset
 from lit_compress.quantization import Scheme
 from lit_compress.quantization.fake_weights import apply_fake_weights, fake_weights_of
 from lit_compress.quantization.inputs import apply_input_quantizers, input_quantizers_of
 from lit_compress.quantization.packed import packed_of
 from lit_compress.quantization.stage import FROZEN
+from tests.export.computes import INTEGERS, error_of
 from tests.export.test_ragged import ragged
 from tests.quantization.test_fake_model import batch
 from tests.tiny import tiny_bert
@@ -65,36 +63,12 @@ def distilled(tmp_path):
     return LayerSubset(source=str(teacher), layers=[0, 3]).build(None, 3)
 
 
-@pytest.fixture
-def way(request, monkeypatch):
-    """A runtime whose libraries are there."""
-    found = runtime(request.param)
-    try:
-        found.check()
-    except ImportError as error:
-        pytest.skip(str(error))
-    if found.name == "litert-int8":  # a graph for the longest texts only
-        monkeypatch.setattr("lit_compress.export.litert._SHORTEST", 256)
-    return found
-
-
 every_runtime = pytest.mark.parametrize("way", RUNTIMES, indirect=True)
 
 
 def check(way, model, tmp_path):
     """The folder of the model, built and run, computes what the model computes."""
-    folder, target = save_folder(tmp_path / "model", model, None, {}), tmp_path / "file"
-    target.mkdir()
-    way.build(folder, target)
-    session = way.open(folder, target, "cpu", 1)
-    inputs = token_batch((17, 2, 9, 30), 100, 0, 9)
-    with torch.no_grad():
-        wanted = load(folder)(**{name: torch.from_numpy(value) for name, value in inputs.items()}).logits
-    got = torch.from_numpy(session.logits(session.run(session.inputs(inputs))))
-    # They add in another order: a rounding or two of one text falls on the other side.
-    tolerance = {"onnx-int8": 1e-4, "openvino-int8": 0.06, "litert-int8": 0.02}[way.name]
-    assert relative_error(got.numpy(), wanted.numpy()) < tolerance
-    assert got.numpy().std(0).min() > 1e-3  # texts differ
+    assert error_of(way, model, tmp_path) < INTEGERS[way.name]
 
 
 @every_runtime

@@ -4,20 +4,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lit_compress.benchmark.runtimes import runtime
-from lit_compress.benchmark.workload import token_batch
 from lit_compress.export.gguf.encoder import encoder_layout
-from lit_compress.export.parity import relative_error
-from lit_compress.models.checkpoint import load, save_folder
+from lit_compress.models.checkpoint import save_folder
 from lit_compress.pruning.factorize_embedding import factorize_embedding
 from lit_compress.quantization import Scheme
+from tests.export.computes import INTEGERS, error_of
 from tests.export.test_every_scheme import rounded
 from tests.tiny import tiny_bert, tiny_model
 
 #: Runtime → its largest error, relative to the size of the logits; none of them computes with rounded activations.
 PLAIN = {"torchscript-fp32": 1e-5, "onnx-fp32": 1e-4, "openvino-fp32": 1e-4, "litert-fp32": 1e-4}
-#: Runtimes that compute with the integers that were trained; they add in another order.
-INTEGERS = {"onnx-int8": 1e-4, "openvino-int8": 0.06, "litert-int8": 0.02}
 RANK = 8
 
 
@@ -25,32 +21,6 @@ def narrow(family="bert"):
     model = tiny_model(family, layers=2)
     factorize_embedding(model, RANK)
     return model.eval()
-
-
-@pytest.fixture
-def way(request, monkeypatch):
-    """A runtime whose libraries are there."""
-    found = runtime(request.param)
-    try:
-        found.check()
-    except ImportError as error:
-        pytest.skip(str(error))
-    if found.name.startswith("litert"):  # a graph for the longest texts only
-        monkeypatch.setattr("lit_compress.export.litert._SHORTEST", 256)
-    return found
-
-
-def error_of(way, model, tmp_path):
-    folder, target = save_folder(tmp_path / "model", model, None, {}), tmp_path / "file"
-    target.mkdir()
-    way.build(folder, target)
-    session = way.open(folder, target, "cpu", 1)
-    inputs = token_batch((17, 2, 9, 30), 100, 0, 9)
-    with torch.no_grad():
-        wanted = load(folder)(**{name: torch.from_numpy(value) for name, value in inputs.items()}).logits
-    got = torch.from_numpy(session.logits(session.run(session.inputs(inputs))))
-    assert got.numpy().std(0).min() > 1e-3  # texts differ
-    return relative_error(got.numpy(), wanted.numpy())
 
 
 @pytest.mark.parametrize("way", PLAIN, indirect=True)

@@ -64,8 +64,8 @@ def test_refuses_a_folder_without_runs(tmp_path, script):
 
 def test_cells_of_the_ablation_have_their_rows(tmp_path, script):
     cells = {
-        "teacher": {"dev": 0.9, "test": 0.91, "model": tmp_path / "teacher" / "model"},
-        "prune_qat": {"dev": 0.85, "test": 0.86, "model": tmp_path / "prune_qat-seed0" / "model"},
+        "teacher": {"dev": 0.9, "test": 0.91, "folder": tmp_path / "teacher" / "model"},
+        "prune_qat": {"dev": 0.85, "test": 0.86, "folder": tmp_path / "prune_qat-seed0" / "model"},
     }
     rows = {
         ("teacher", "torch-fp32"): row("teacher", "torch-fp32", 0.9, 10.0, None),
