@@ -23,18 +23,19 @@ def task(tmp_path_factory):
     return write_pair_task(tmp_path_factory.mktemp("task"), is_regression=False)
 
 
-def stages_in(out, task):
-    """Return all stages of a plan that has everything: vocabulary, factors, pruning, rounding."""
-    teacher, start = out / "teacher", out / "start"
+def stages_in(out, task, order):
+    """Return the stages of a plan: vocabulary, factors, one fit; or, for a chain, its two fits alone."""
+    teacher, start = (out / "teacher", out / "start") if order == "joint" else [task / "teacher"] * 2
     texts = f"--vocabulary-from={task / 'data.yaml'}"
     before = (
         Stage("vocabulary", "", ("shrink", str(task / "teacher"), texts, f"--out={teacher}")),
         Stage("embeddings", "", ("shrink", str(teacher), texts, "--embedding-rank=8", f"--out={start}")),
-    )
+    )[: 2 if order == "joint" else 0]
     words = [f"--config={TINY}", "--trainer.limit_train_batches=6", "--trainer.max_epochs=1"]
     words += ["--trainer.val_check_interval=3", "--data.augment.copies=1"]
-    request = {"order": "joint", "seed": 0, "words": words}
-    figures = Figures(1.2, Storage(4, 8, 8), "onnx-int8", 2.0, 1)
+    request = {"order": order, "seed": 0, "words": words}
+    rank = 8 if before else None
+    figures = Figures(1.2, Storage(4, 8, rank), "onnx-int8", 2.0, 1)
     plan = Plan(request, [], figures, before, Start(str(teacher), str(start), str(task / "data.yaml"), 8))
     out.mkdir()
     fits, model = fits_of(plan, out, "student", is_regression=False)
@@ -69,11 +70,13 @@ class KillInside:
             time.sleep(0.02)
 
 
-def test_killed_inside_every_stage_it_ends_the_same(task, tmp_path, monkeypatch):
-    stages, model = stages_in(tmp_path / "whole", task)
+@pytest.mark.parametrize(("order", "count"), [("joint", 3), ("chained", 2)])
+def test_killed_inside_every_stage_it_ends_the_same(order, count, task, tmp_path, monkeypatch):
+    stages, model = stages_in(tmp_path / "whole", task, order)
+    assert len(stages) == count
     run_stages(stages, tmp_path / "whole")
     expected = weights(model)
-    stages, model = stages_in(tmp_path / "killed", task)
+    stages, model = stages_in(tmp_path / "killed", task, order)
     killer = KillInside()
     monkeypatch.setattr(stage_module, "run_process", killer)
     for number in range(len(stages)):
