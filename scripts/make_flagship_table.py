@@ -1,6 +1,9 @@
-"""Turn the folders of scripts/run_flagship.py into a Markdown table: asked against achieved, on dev and on test.
+r"""Turn the folders of scripts/run_flagship.py into a page: asked against achieved, and the front of it all.
 
-python scripts/make_flagship_table.py --runs runs/flagship_sst2 --out docs/flagship_sst2.md
+Folders of fits with other words (`run_flagship.py --fit`) may lie in further places; all are told in one table.
+
+    python scripts/make_flagship_table.py --runs runs/flagship_sst2 runs/flagship_sst2_one_pass \
+        --teacher runs/sst2/teacher/model --out docs/flagship_sst2.md
 """
 
 from __future__ import annotations
@@ -17,13 +20,14 @@ from lit_compress.benchmark.protocol import BASELINE_RUNTIME
 from lit_compress.files import read_json_lines
 
 
-def collect(runs: Path) -> dict[str, dict[str, Any]]:
+def collect(*places: Path) -> dict[str, dict[str, Any]]:
     """Everything about every finished folder, in the order of the wishes."""
     found = {}
     for wish in WISHES:
-        for folder in sorted(runs.glob(f"{wish}-seed*")):
+        for folder in (folder for runs in places for folder in sorted(runs.glob(f"{wish}-seed*"))):
             if (folder / "outcome.json").is_file():
-                found[folder.name] = {
+                name = folder.name if folder.parent == places[0] else f"{folder.name}, {folder.parent.name}"
+                found[name.replace("_", " ")] = {
                     "wish": wish,
                     "outcome": json.loads((folder / "outcome.json").read_text()),
                     "plan": json.loads((folder / "plan.json").read_text()),
@@ -32,7 +36,7 @@ def collect(runs: Path) -> dict[str, dict[str, Any]]:
                 }
     if not found:
         raise SystemExit(
-            f"Expected finished folders in {runs} but found none; run scripts/run_flagship.py first."
+            f"Expected finished folders in {places[0]} but found none; run scripts/run_flagship.py first."
         )
     return found
 
@@ -61,7 +65,7 @@ def line(name: str, found: dict[str, Any], teacher_bytes: int) -> str:
     on_test = f"{100 * test[0] / test[1]:.1f} % ({100 * test[0]:.1f} of {100 * test[1]:.1f})" if test else "–"
     size, limit = outcome["bytes"] / 1e6, wish.size_mb_of(teacher_bytes)
     cells = [
-        name.replace("_", " "),
+        name,
         f"{100 * kept:.1f} % {_mark(kept >= wish.quality)} (≥ {100 * wish.quality:g} %)",
         on_test,
         f"{outcome['speedup']:.1f}× ({1 / ratio['high']:.1f}–{1 / ratio['low']:.1f}) "
@@ -106,24 +110,87 @@ def page(found: dict[str, dict[str, Any]], teacher_bytes: int, title: str) -> st
 
 def _words(found: dict[str, dict[str, Any]]) -> list[str]:
     """What was added to the recipes of the fits."""
-    added = {name.replace("_", " "): one["plan"]["request"]["words"] for name, one in found.items()}
+    added = {name: one["plan"]["request"]["words"] for name, one in found.items()}
     told = [f"{name}: `{' '.join(words)}`" for name, words in added.items() if words]
     return [f"\nAdded to the recipe: {'; '.join(told)}."] if told else []
+
+
+def points(found: dict[str, dict[str, Any]]) -> list[tuple[str, float, float]]:
+    """Name, speed-up and percent kept on dev of every trained model and of the teacher in every runtime."""
+    named = [
+        (
+            f"{name}, {one['outcome']['bytes'] / 1e6:.1f} MB",
+            one["outcome"]["speedup"],
+            one["outcome"]["quality_kept"],
+        )
+        for name, one in found.items()
+    ]
+    teachers: dict[str, tuple[float, float]] = {}
+    for row in (row for one in found.values() for row in one["dev"] if row["role"] == "teacher"):
+        ratio = row["ratio"]
+        if row["is_baseline"]:
+            teachers[row["runtime"]] = 1.0, 1.0
+        elif ratio.get("quality") is not None:
+            teachers[row["runtime"]] = 1 / ratio["cpu_latency"]["median"], ratio["quality"]
+    named += [(f"teacher, {runtime}", *figures) for runtime, figures in teachers.items()]
+    return [(name, speedup, 100 * kept) for name, speedup, kept in named]
+
+
+def draw_front(found: dict[str, dict[str, Any]], path: Path) -> None:
+    """Quality over speed-up, with a line through what nothing else beats in both, and the wishes as stars."""
+    import matplotlib.pyplot as plt
+
+    all_points = sorted(points(found), key=lambda point: -point[1])
+    front, best = [], 0.0
+    for _, speedup, kept in all_points:
+        if kept > best:
+            best = kept
+            front.append((speedup, kept))
+    figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
+    axis.plot(*zip(*front, strict=True), color="#999999", zorder=1)
+    for name, speedup, kept in all_points:
+        colour = "#0072B2" if name.startswith("teacher") else "#D55E00"
+        axis.plot(speedup, kept, "o", color=colour)
+        axis.annotate(name, (speedup, kept), xytext=(6, 5), textcoords="offset points", fontsize=8)
+    for name, wish in WISHES.items():
+        axis.plot(wish.speedup, 100 * wish.quality, "*", color="black", markersize=12)
+        axis.annotate(
+            f"asked: {name.replace('_', ' ')}",
+            (wish.speedup, 100 * wish.quality),
+            xytext=(6, -11),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    ticks = (1, 2, 5, 10, 20, 50)
+    axis.set(
+        xscale="log", xlim=(0.8, 110), xlabel="times faster than the teacher in float32 PyTorch, one text"
+    )
+    axis.set_xticks(ticks, [f"{tick}×" for tick in ticks])
+    axis.minorticks_off()
+    axis.set_ylabel("of the teacher's quality on dev, %")
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=Path, required=True, help="where run_flagship.py put the folders")
+    parser.add_argument(
+        "--runs", type=Path, nargs="+", required=True, help="where run_flagship.py put the folders"
+    )
     parser.add_argument("--teacher", type=Path, required=True, help="the teacher's model folder")
     parser.add_argument("--title", default="The flagship", help="of the page (%(default)s)")
     parser.add_argument("--out", type=Path, help="write the page to this file")
     args = parser.parse_args()
-    text = page(collect(args.runs), weight_bytes(args.teacher), args.title)
-    print(text)
+    found = collect(*args.runs)
+    text = page(found, weight_bytes(args.teacher), args.title)
     if args.out:
+        picture = args.out.with_suffix(".png")
+        draw_front(found, picture)
+        text += f"\n![Quality over speed-up of every model]({picture.name})\n"
         args.out.write_text(text, encoding="utf-8")
+    print(text)
 
 
 if __name__ == "__main__":
