@@ -1,7 +1,8 @@
 """Which range of values a quantizer covers: observers of activations.
 
 Each looks at one batch of values after another and then gives the range. All of them know one range for the whole
-tensor, which is what integer runtimes take for activations that are quantized beforehand.
+tensor, which is what integer runtimes take for activations that are quantized beforehand. Where several processes train
+together, each sees its part of a batch, and all of them find the range of the whole batch.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import torch
+import torch.distributed as distributed
 from torch import Tensor, nn
 
 from lit_compress.quantization.grid import Grid, dequantize, grid_of, quantize
@@ -17,6 +19,20 @@ from lit_compress.quantization.scheme import Scheme
 _BINS = 2048
 # Shares of the range of the histogram that are tried as cut.
 _CUTS = 100
+
+
+def extremes(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the least and the largest value, of all processes that train together."""
+    low, high = torch.aminmax(values.detach())
+    if _together():
+        ends = torch.stack((-low, high))
+        distributed.all_reduce(ends, distributed.ReduceOp.MAX)
+        low, high = -ends[0], ends[1]
+    return low, high
+
+
+def _together() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
 
 
 class Observer(nn.Module, ABC):
@@ -58,7 +74,7 @@ class MinMax(Observer):
     @torch.no_grad()
     def observe(self, values: Tensor) -> None:
         """See :meth:`Observer.observe`."""
-        low, high = torch.aminmax(values.detach())
+        low, high = extremes(values)
         self.low.copy_(torch.minimum(self.low, low))
         self.high.copy_(torch.maximum(self.high, high))
 
@@ -84,7 +100,7 @@ class MovingAverage(Observer):
     @torch.no_grad()
     def observe(self, values: Tensor) -> None:
         """See :meth:`Observer.observe`."""
-        for seen, now in zip((self.low, self.high), torch.aminmax(values.detach()), strict=True):
+        for seen, now in zip((self.low, self.high), extremes(values), strict=True):
             now = now.to(seen.dtype)
             # No branch: it would wait for the device in every step.
             seen.copy_(torch.where(seen.isinf(), now, seen + self.momentum * (now - seen)))
@@ -103,13 +119,16 @@ class _Histogram(Observer):
     def observe(self, values: Tensor) -> None:
         """See :meth:`Observer.observe`."""
         flat = values.detach().reshape(-1).float()
-        low, high = torch.aminmax(flat)
+        low, high = extremes(flat)
         low, high = torch.minimum(self.low, low), torch.maximum(self.high, high)
         if self.has_seen and (low < self.low or high > self.high):
             self.counts.copy_(self._counted(self._centres(), self.counts, low, high))
         self.low.copy_(low)
         self.high.copy_(high)
-        self.counts += self._counted(flat, None, low, high)
+        counts = self._counted(flat, None, low, high)
+        if _together():
+            distributed.all_reduce(counts)
+        self.counts += counts
 
     def _counted(self, values: Tensor, weights: Tensor | None, low: Tensor, high: Tensor) -> Tensor:
         width = (high - low).clamp(min=1e-30)

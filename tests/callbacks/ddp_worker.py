@@ -16,7 +16,7 @@ from lit_compress.modules import AdamW, FineTuning
 from lit_compress.quantization import Scheme
 from tests.modules.build import data_module, trainer
 
-# Ranges of activations are those of the first process's half of a batch: not asked here.
+# Ranges are in tests/quantization/test_observers_together.py: halves are padded otherwise than the whole.
 METHODS = {
     "learned steps": lambda: QAT(
         Scheme(4), ranges="none", learned_steps=True, step_lr=1e-2, quantize_at=0.4, freeze_at=0.9
