@@ -10,6 +10,7 @@ from typing import Any
 from lit_compress.benchmark.folders import beside
 from lit_compress.benchmark.protocol import Protocol
 from lit_compress.compress.fits import ORDERS, fits_of
+from lit_compress.compress.length import length_for
 from lit_compress.compress.outcome import Outcome, show
 from lit_compress.compress.plan import Plan, Start, read_plan
 from lit_compress.compress.planning import Words, figures_for
@@ -98,7 +99,7 @@ def compress_command(
         )
         print(
             f"lit-compress compress: missed {missed}. Ask for less of the others, train longer "
-            "(--fit --trainer.max_epochs=4), or search (--trials)."
+            f"(--fit --trainer.max_epochs={2 * plan.start.length.epochs}), or search (--trials)."
         )
         raise SystemExit(1)
 
@@ -157,7 +158,9 @@ def _planned(request: Request, out: Path, asked: dict[str, Any], settings: dict[
             f"--out={student}",
         )
         stages.append(Stage("embeddings", "word embeddings as the product of two smaller tables", words))
-    start = Start(str(teacher), str(student), str(data), lengths[len(lengths) // 2])
+    train = request.texts.datamodule
+    length = length_for(len(train.rows("train")), train.batch_size)
+    start = Start(str(teacher), str(student), str(data), lengths[len(lengths) // 2], length)
     plan = Plan(asked, [vars(one) for one in found.found], figures, tuple(stages), start)
     plan.write(out)
     return plan
@@ -187,3 +190,7 @@ def _tell(plan: Plan, wish: Wish) -> None:
         f"{aim.bytes / 1e6:.2f} MB.",
         flush=True,
     )
+    length = plan.start.length
+    if aim.structural > 1:
+        copies = f" and {length.copies} copies of each" if length.copies else ""
+        print(f"Pruned in {length.steps:,} steps: {length.epochs} passes over the texts{copies}.", flush=True)

@@ -17,8 +17,6 @@ from lit_compress.recipes import recipe_folder
 
 #: Orders of the methods.
 ORDERS = ("joint", "chained")
-# Copies of the training texts for the teacher to label.
-_COPIES = 3
 
 
 def fits_of(
@@ -45,7 +43,8 @@ def fits_of(
         path = out / f"{name}.yaml"
         path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
         own = knobs.words(is_regression, "prune" in recipe) if knobs is not None else []
-        words = [*_words(plan, out, student), *soft_targets_for(is_regression), *own]
+        length = plan.start.length.words("prune" in recipe)
+        words = [*_words(plan, out, student), *length, *soft_targets_for(is_regression), *own]
         run = f"--run_dir={out / name}"
         stages.append(Stage(name, why, ("fit", f"--config={path}", run, *words, *plan.request["words"])))
 
@@ -67,7 +66,6 @@ def _words(plan: Plan, out: Path, student: str) -> list[str]:
         f"--seed_everything={seed}",
         f"--data.seed={seed}",
         f"--data.tokenizer={plan.start.teacher}",
-        f"--data.augment.copies={_COPIES}",
         f"--model.teacher.model={plan.start.teacher}",
         f"--model.teacher.cache={out / 'cache'}",
         "--model.student=Pretrained",
@@ -85,7 +83,7 @@ def _callback(config: dict[str, Any], name: str) -> dict[str, Any] | None:
 def _aim(config: dict[str, Any], plan: Plan) -> None:
     pruning = _callback(config, "L0Pruning")
     if pruning is not None:
-        pruning["target"] = {"speedup": round(plan.figures.structural, 4), "length": plan.start.length}
+        pruning["target"] = {"speedup": round(plan.figures.structural, 4), "length": plan.start.tokens}
 
 
 def _freeze(config: dict[str, Any], plan: Plan) -> None:

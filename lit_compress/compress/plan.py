@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lit_compress.compress.length import Length
 from lit_compress.compress.planning import Figures, Storage
 from lit_compress.compress.stage import Stage
 from lit_compress.files import write_whole
@@ -22,13 +23,15 @@ class Start:
         teacher: Model folder of the teacher, with the tokenizer that the student reads with.
         student: Model folder that the student begins with.
         data: YAML file with the ``data`` section.
-        length: Tokens of the typical text.
+        tokens: Of the typical text.
+        length: Of a fit that prunes.
     """
 
     teacher: str
     student: str
     data: str
-    length: int
+    tokens: int
+    length: Length
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def read_plan(out: Path, request: dict[str, Any]) -> Plan | None:
             found["probes"],
             Figures(**{**aim, "storage": Storage(**aim["storage"])}),
             tuple(Stage(stage["name"], stage["why"], tuple(stage["words"])) for stage in found["stages"]),
-            Start(**found["start"]),
+            Start(**{**found["start"], "length": Length(**found["start"]["length"])}),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(

@@ -11,6 +11,7 @@ import yaml
 
 from lit_compress.compress import stage as stage_module
 from lit_compress.compress.fits import fits_of
+from lit_compress.compress.length import Length
 from lit_compress.compress.plan import Plan, Start
 from lit_compress.compress.planning import Figures, Storage
 from lit_compress.compress.stage import Stage, run_stages
@@ -35,8 +36,11 @@ def stages_in(out, task, order):
     words += ["--trainer.val_check_interval=3", "--data.augment.copies=1"]
     request = {"order": order, "seed": 0, "words": words}
     rank = 8 if before else None
+    length = Length(1, 1, 6)
     figures = Figures(1.2, Storage(4, 8, rank), "onnx-int8", 2.0, 1)
-    plan = Plan(request, [], figures, before, Start(str(teacher), str(start), str(task / "data.yaml"), 8))
+    plan = Plan(
+        request, [], figures, before, Start(str(teacher), str(start), str(task / "data.yaml"), 8, length)
+    )
     out.mkdir()
     fits, model = fits_of(plan, out, "student", is_regression=False)
     return [*before, *fits], model

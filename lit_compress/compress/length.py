@@ -1,0 +1,55 @@
+"""How long a fit that prunes has to be: gates and what is left learn in steps, however few texts there are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+#: Least steps of a fit that prunes. The same plan on the 67,349 phrases of SST-2 kept 95.4 % of the accuracy on dev in
+#: 2,105 steps, and 98.6 % in 6,315 (docs/flagship_sst2.md).
+STEPS = 5000
+# Copies of the training texts for the teacher to label, where texts are few.
+_COPIES = 3
+# Rounding begins in the second half: what is pruned is not seen once only.
+_LEAST_EPOCHS = 2
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a fit is.
+
+    Args:
+        epochs: Passes over the texts and their copies.
+        copies: Perturbed copies of every text.
+        steps: Steps of all passes together.
+    """
+
+    epochs: int
+    copies: int
+    steps: int
+
+    def words(self, prunes: bool) -> list[str]:
+        """Return the words of a fit.
+
+        Args:
+            prunes: Whether it prunes; a fit that only rounds is as long as its recipe says.
+        """
+        augment = f"--data.augment.copies={self.copies}" if self.copies else "--data.augment=null"
+        return [augment, *([f"--trainer.max_epochs={self.epochs}"] if prunes else [])]
+
+
+def length_for(texts: int, batch_size: int) -> Length:
+    """Return the shortest length with enough steps.
+
+    Args:
+        texts: Training texts.
+        batch_size: Texts per step.
+    """
+    copies = _COPIES if _steps(texts, _COPIES, batch_size) <= STEPS else 0
+    once = _steps(texts, copies, batch_size)
+    epochs = max(_LEAST_EPOCHS, math.ceil(STEPS / once))
+    return Length(epochs, copies, epochs * once)
+
+
+def _steps(texts: int, copies: int, batch_size: int) -> int:
+    return math.ceil(texts * (1 + copies) / batch_size)
