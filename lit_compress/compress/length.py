@@ -12,6 +12,8 @@ STEPS = 5000
 _COPIES = 3
 # Rounding begins in the second half: what is pruned is not seen once only.
 _LEAST_EPOCHS = 2
+# Validations of a fit. Only what is validated after ranges are fixed, in its last part, can be kept.
+_VALIDATIONS = 20
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,10 @@ class Length:
             prunes: Whether it prunes; a fit that only rounds is as long as its recipe says.
         """
         augment = f"--data.augment.copies={self.copies}" if self.copies else "--data.augment=null"
-        return [augment, *([f"--trainer.max_epochs={self.epochs}"] if prunes else [])]
+        if not prunes:
+            return [augment]
+        often = 1 / math.ceil(_VALIDATIONS / self.epochs)
+        return [augment, f"--trainer.max_epochs={self.epochs}", f"--trainer.val_check_interval={often}"]
 
 
 def length_for(texts: int, batch_size: int) -> Length:

@@ -20,5 +20,9 @@ def test_the_fewest_passes_with_enough_steps(texts, expected):
 
 
 def test_only_a_fit_that_prunes_is_made_longer():
-    assert Length(6, 3, 5190).words(True) == ["--data.augment.copies=3", "--trainer.max_epochs=6"]
+    assert Length(6, 3, 5190).words(True) == [
+        *("--data.augment.copies=3", "--trainer.max_epochs=6"),
+        "--trainer.val_check_interval=0.25",
+    ]
+    assert Length(50, 3, 5000).words(True)[-1] == "--trainer.val_check_interval=1.0"
     assert Length(3, 0, 6315).words(False) == ["--data.augment=null"]
