@@ -38,6 +38,7 @@ KINDS = {
     "dynamic": {"ranges": "dynamic"},
     "percentile": {"ranges": "percentile"},
     "int4 groups": {"weights": Scheme(4, True, "group", 8), "embeddings": Scheme(4, True, "group", 8)},
+    "int4 blocks of words": {"embeddings": Scheme(4, True, "group", 16)},
     "uint3 groups of weights": {
         "weights": Scheme(3, False, "group", 16),
         "embeddings": Scheme(3, False, "group", 16),
@@ -177,6 +178,15 @@ def test_columns_that_share_bytes_come_back(bits):
     for row, column in np.ndindex(integers.shape):
         part, place = divmod(column, packed.shape[1])
         assert packed[row, place] >> part * width & 2**width - 1 == integers[row, column]
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_words_in_blocks_are_looked_up_by_one_operator(symmetric, tmp_path):
+    settings = {"embeddings": Scheme(4, symmetric, "group", 16)}
+    model = deployable(trained(tiny_bert(layers=2), settings))
+    export_trained(model, tmp_path / "model.onnx")
+    kinds = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
+    assert kinds.count("GatherBlockQuantized") == 3 and "BitShift" not in kinds
 
 
 def test_products_in_groups_are_of_floats_and_nothing_else_is_rounded(tmp_path):
