@@ -31,6 +31,7 @@ from lit_compress.export.fused_attention import fused_attention
 from lit_compress.export.onnx_graph import MICROSOFT, data_file, save_graph, share_constants
 from lit_compress.export.onnx_int8 import NORMALISED, activations, quantize_graph
 from lit_compress.export.onnx_ranges import observe_ranges
+from lit_compress.export.onnx_reshapes import drop_reshapes
 from lit_compress.export.parity import check_parity, max_length
 
 if TYPE_CHECKING:
@@ -204,6 +205,7 @@ def trace(model: PreTrainedModel, path: Path) -> onnx.ModelProto:
         )
     graph = onnx.load(path)
     share_constants(graph)
+    drop_reshapes(graph)
     return graph
 
 

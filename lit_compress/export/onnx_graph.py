@@ -63,24 +63,6 @@ class GraphEditor:
             self._added[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
         return name
 
-    def four_bits(self, name: str, integers: npt.NDArray[Any], signed: bool) -> str:
-        """Add a constant of int4 or uint4, two in a byte, unless it is there already, and return its name.
-
-        Args:
-            name: Its name.
-            integers: Whole numbers that four bits hold, of any shape.
-            signed: Whether they lie around zero.
-        """
-        from onnx import TensorProto, helper
-
-        if name not in self._added:
-            flat = integers.astype(np.int8).reshape(-1)
-            low, high = (np.pad(flat, (0, flat.size % 2)).astype(np.uint8) & 15).reshape(-1, 2).T
-            kind = TensorProto.INT4 if signed else TensorProto.UINT4
-            packed = (low | high << 4).astype(np.uint8).tobytes()
-            self._added[name] = helper.make_tensor(name, kind, integers.shape, packed, raw=True)
-        return name
-
     def bias_of(self, output: str) -> tuple[str, str]:
         """Return the constant vector that is added to an output and to nothing else, and the name of the sum."""
         after = self.readers.get(output, [])

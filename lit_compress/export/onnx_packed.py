@@ -38,6 +38,19 @@ def packed_columns(integers: npt.NDArray[Any], bits: int) -> npt.NDArray[np.uint
     return found
 
 
+def packed_pairs(integers: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Return whole numbers as bytes that hold two neighbouring columns of a matrix, the first in the low bits.
+
+    Args:
+        integers: A matrix of whole numbers from 0 to 15.
+
+    Returns:
+        As many rows, and half the columns, rounded up.
+    """
+    filled = np.pad(integers, ((0, 0), (0, integers.shape[1] % 2))).astype(np.uint8)
+    return (filled[:, 0::2] | filled[:, 1::2] << 4).astype(np.uint8)
+
+
 def unpacked_columns(editor: GraphEditor, packed: str, name: str, columns: int, scheme: Scheme) -> str:
     """Undo :func:`packed_columns` in a graph.
 

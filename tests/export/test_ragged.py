@@ -65,6 +65,13 @@ def test_the_onnx_file_of_every_family_computes_the_same(family, tmp_path):
     assert run("onnx-fp32", folder, tmp_path / "onnx", model) <= TOLERANCE["onnx-fp32"]
 
 
+def test_blocks_without_heads_add_their_bias_without_repeating_it(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    runtime("onnx-fp32").build(save_folder(tmp_path / "model", ragged(headless=(0, 1)), None, {}), tmp_path)
+    kinds = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
+    assert "Expand" not in kinds and kinds.count("Shape") == 1
+
+
 def test_a_model_without_any_head_still_reads_its_padding_mask(tmp_path):
     model = ragged(headless=range(4))
     folder = save_folder(tmp_path / "model", model, None, {})

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-REQUIREMENTS = ["numpy", "onnxruntime>=1.22,<1.32"]
+REQUIREMENTS = ["numpy", "onnxruntime>=1.23,<1.32"]
 
 
 class OnnxModel:
