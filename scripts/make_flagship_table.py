@@ -68,7 +68,7 @@ def line(name: str, found: dict[str, Any], teacher_bytes: int) -> str:
         name,
         f"{100 * kept:.1f} % {_mark(kept >= wish.quality)} (≥ {100 * wish.quality:g} %)",
         on_test,
-        f"{outcome['speedup']:.1f}× ({1 / ratio['high']:.1f}–{1 / ratio['low']:.1f}) "
+        f"{outcome['speedup']:.4g}× ({1 / ratio['high']:.1f}–{1 / ratio['low']:.1f}) "
         f"{_mark(outcome['speedup'] >= wish.speedup)} (≥ {wish.speedup:g}×)",
         f"{same[0]:.1f}× ({same[1]:.1f}–{same[2]:.1f}) {_mark(same[0] >= wish.bought)} (≥ {wish.bought:g}×)"
         if same

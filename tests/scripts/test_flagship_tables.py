@@ -51,7 +51,7 @@ def test_every_figure_is_held_against_its_wish(folder, script):
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[1] == "98.0 % ✓ (≥ 97.5 %)"
     assert cells[2] == "90.0 % (72.0 of 80.0)"
-    assert cells[3] == "20.0× (18.2–22.2) ✓ (≥ 20×)"
+    assert cells[3] == "20× (18.2–22.2) ✓ (≥ 20×)"
     assert cells[4] == "5.0× (4.0–6.0) ✗ (≥ 6×)"
     assert cells[5] == "5.00 MB ✓ (≤ 5.62)"
     assert "Added to the recipe: main-seed0: `--trainer.max_epochs=4`." in page
