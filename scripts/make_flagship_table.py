@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bench_pages import write_page
 from run_flagship import WISHES
 
 from lit_compress.benchmark.folders import weight_bytes
@@ -151,7 +152,7 @@ def draw_front(found: dict[str, dict[str, Any]], path: Path) -> None:
     for name, speedup, kept in all_points:
         colour = "#0072B2" if name.startswith("teacher") else "#D55E00"
         axis.plot(speedup, kept, "o", color=colour)
-        axis.annotate(name, (speedup, kept), xytext=(6, 5), textcoords="offset points", fontsize=8)
+        axis.annotate(name, (speedup, kept), xytext=(5, 9), textcoords="offset points", fontsize=8)
     for name, wish in WISHES.items():
         axis.plot(wish.speedup, 100 * wish.quality, "*", color="black", markersize=12)
         axis.annotate(
@@ -189,7 +190,7 @@ def main() -> None:
         picture = args.out.with_suffix(".png")
         draw_front(found, picture)
         text += f"\n![Quality over speed-up of every model]({picture.name})\n"
-        args.out.write_text(text, encoding="utf-8")
+        write_page(args.out, [text])
     print(text)
 
 
