@@ -23,6 +23,7 @@ from lit_compress.callbacks import Benchmark, ModelFolder
 from lit_compress.callbacks.checkpoint import BestAndLast
 from lit_compress.dashboard.login import has_key, offline_by_choice
 from lit_compress.errors import check_yaml, suggestion, tidy
+from lit_compress.files import write_whole
 from lit_compress.quantization.recipe import refuse_quantize_recipes
 
 _CHECKPOINT_NAMES = ("best", "last")
@@ -61,13 +62,10 @@ class RunConfig(SaveConfigCallback):
             return
         self.already_saved = True
         folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / "config.yaml.partial"
         # Whoever takes this configuration begins a fit of their own, also where this one was resumed.
         config = self.config.clone()
         config.pop("ckpt_path", None)
-        partial.write_text(self.parser.dump(config, skip_none=False, skip_check=True))
-        partial.replace(folder / "config.yaml")
+        write_whole(folder / "config.yaml", self.parser.dump(config, skip_none=False, skip_check=True))
 
 
 class CompressCLI(LightningCLI):

@@ -61,6 +61,24 @@ def write_whole(path: Path, text: str) -> None:
         unfinished.unlink(missing_ok=True)
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Let what the body cannot write be refused with the name of the file, which a write itself does not know.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: The disk is full, or the file grew beyond a limit.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:  # it could not even be opened
+            raise
+        raise OSError(f"Expected to write {path} but got: {error.strerror}; check the disk.") from error
+
+
 def describe_file(path: Path) -> dict[str, Any]:
     """Return ``bytes`` and ``sha256`` of a file, read piece by piece."""
     digest = hashlib.sha256()
@@ -80,9 +98,9 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         return []
     found = []
     # Not splitlines(): it also splits at characters that JSON allows inside strings.
-    for line in path.read_text(encoding="utf-8").split("\n"):
+    for line in path.read_bytes().split(b"\n"):
         try:
             found.append(json.loads(line))
-        except json.JSONDecodeError:
+        except ValueError:  # also where the cut goes through a letter
             continue
     return [record for record in found if isinstance(record, dict)]

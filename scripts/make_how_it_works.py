@@ -27,7 +27,7 @@ Row = dict[str, Any]
 
 def steps(run: Path, teacher: Path, runtime: str) -> list[tuple[str, Row]]:
     """The models on the way, each with its row."""
-    rows = [row for name in ("results", "steps") for row in read_json_lines(run / f"{name}.jsonl")]
+    rows = [row for name in ("steps", "results") for row in read_json_lines(run / f"{name}.jsonl")]
 
     def find(model: str, where: str) -> Row | None:
         if not Path(model).is_dir():
@@ -56,11 +56,19 @@ def measure(run: Path, teacher: Path) -> None:
 
 
 def draw_steps(found: list[tuple[str, Row]], path: Path) -> None:
-    """Three panels of bars: quality, size, latency."""
+    """Three panels of bars: quality, size, latency.
+
+    The latencies are that of the original times ratios to it: the machine was not as fast in all sessions.
+    """
+    original = found[0][1]["cpu"]["latency_ms"]["p50"]
+
+    def latency(row: Row) -> float:
+        return original * (1.0 if row["is_baseline"] else row["ratio"]["cpu_latency"]["median"])
+
     panels = (
         ("quality on dev, %", lambda row: 100 * row["quality"]["value"], BLUE, "{:.1f}"),
         ("size of the file, MB", lambda row: row["bytes"] / 1e6, RED, "{:.1f}"),
-        ("median text, ms", lambda row: row["cpu"]["latency_ms"]["p50"], GREEN, "{:.2f}"),
+        ("median text, ms", latency, GREEN, "{:.2f}"),
     )
     figure, axes = plt.subplots(1, 3, figsize=(12, 0.75 * len(found) + 1.2), sharey=True)
     for axis, (title, value, colour, form) in zip(axes, panels, strict=True):

@@ -62,8 +62,12 @@ LOOKS: dict[str, Look] = {
     "nf4": Look("bitsandbytes NF4", "4 / 32 / 32", ("torch-fp32",)),
     "mixed_nearest": Look("nearest, bits by Q-BERT", "2-4 / 8 / 8", ()),
     "uniform3_nearest": Look("nearest, 3 bits for all", "3 / 8 / 8", ()),
+    "mixed_gptq": Look("GPTQ, bits by Q-BERT", "2-4 / 8 / 8", ()),
+    "uniform3_gptq": Look("GPTQ, 3 bits for all", "3 / 8 / 8", ()),
     "uniform3": Look("**QAT**, 3 bits for all", "3 / 8 / 8", _INTEGERS),
     "qbert_mixed": Look("**Q-BERT**, bits by sensitivity", "2-4 / 8 / 8", _INTEGERS),
+    "uniform3_ranges": Look("**QAT** without learned steps, 3 bits for all", "3 / 8 / 8", ()),
+    "qbert_ranges": Look("**Q-BERT** without learned steps", "2-4 / 8 / 8", ()),
     **{
         f"kmeans{k}_nearest": Look(f"k-means, {k} values", f"{b} / {b} / 32", ())
         for k, b in ((256, 8), (16, 4), (8, 3))
@@ -137,9 +141,9 @@ def fastest(out: Path) -> dict[str, dict[str, Any]]:
 def table(rows: dict[str, list[dict[str, Any]]], measured: dict[str, dict[str, Any]]) -> str:
     """The Markdown table."""
     columns = ("method", "weights / embeddings / activations", "seeds", "folder", "of the original")
-    speed = ("fastest runtime", "speed-up, batch 1", "32 at once")
+    speed = ("fastest runtime", "CPU latency, batch 1", "speed-up, batch 1", "32 at once")
     header = f"| {' | '.join((*columns, *speed))} | dev | test |"
-    return "\n".join([header, "|---|---|--:|--:|--:|---|--:|--:|--:|--:|", *_lines(rows, measured)])
+    return "\n".join([header, "|---|---|--:|--:|--:|---|--:|--:|--:|--:|--:|", *_lines(rows, measured)])
 
 
 def _lines(rows: dict[str, list[dict[str, Any]]], measured: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -153,11 +157,12 @@ def _lines(rows: dict[str, list[dict[str, Any]]], measured: dict[str, dict[str, 
         yield f"| {look.label} | {look.bits} | {len(cells)} | {size} | {figures} | {dev} | {test} |"
 
 
-def _figures(row: dict[str, Any] | None) -> tuple[str, str, str]:
+def _figures(row: dict[str, Any] | None) -> tuple[str, str, str, str]:
     if row is None:
-        return "–", "–", "–"
-    ratio = row["ratio"]
-    return row["runtime"], times_faster(ratio["cpu_latency"]), times(ratio["cpu_throughput_32"])
+        return "–", "–", "–", "–"
+    ratio, latency = row["ratio"], row["cpu"]["latency_ms"]["p50"]
+    faster = times_faster(ratio["cpu_latency"]), times(ratio["cpu_throughput_32"])
+    return row["runtime"], f"{latency:.2f} ms", *faster
 
 
 def main() -> None:

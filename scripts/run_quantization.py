@@ -25,7 +25,22 @@ from fit_and_test import experiment_parser, fit_and_test
 from lit_compress.benchmark.runtimes.base import Batch
 
 _GROUPS = ["--bits=4", "--group-size=32"]
+_RANGES = "--trainer.callbacks.learned_steps=false"
+_MEASURED = "--measured=runs/quantization/bits_mixed.json"
 _W4A8 = [*_GROUPS, "--embedding-bits=4", "--embedding-group-size=32", "--activations=static"]
+
+#: Arguments of `lit-compress sensitivity` for the files of bits that rows name; they are written when they are needed.
+BITS = {
+    "runs/quantization/bits_mixed.json": ["--share=0.01", "--subsets=3"],
+    "runs/quantization/bits_uniform3.json": ["--bits", "3", _MEASURED],
+    "runs/quantization/bits_mixed_zero_points.json": ["--zero-points", _MEASURED],
+    "runs/quantization/bits_uniform3_zero_points.json": ["--zero-points", "--bits", "3", _MEASURED],
+}
+
+
+def mixed(name: str, *words: str) -> list[str]:
+    """Arguments of a fit with bits of a file."""
+    return [f"--trainer.callbacks.mixed=runs/quantization/bits_{name}.json", *words]
 
 
 @dataclass(frozen=True)
@@ -66,12 +81,17 @@ ROWS: dict[str, Row] = {
     "distil_prune_qat": Row("combine/distil_prune_qat"),
     "mixed_nearest": Row(None, ["--mixed=runs/quantization/bits_mixed.json", "--activations=static"]),
     "uniform3_nearest": Row(None, ["--mixed=runs/quantization/bits_uniform3.json", "--activations=static"]),
-    "qbert_mixed": Row(
-        "quantize/qbert_mixed", ["--trainer.callbacks.mixed=runs/quantization/bits_mixed.json"]
+    "mixed_gptq": Row(
+        None, ["--method=gptq", "--mixed=runs/quantization/bits_mixed.json", "--activations=static"]
     ),
-    "uniform3": Row(
-        "quantize/qbert_mixed", ["--trainer.callbacks.mixed=runs/quantization/bits_uniform3.json"]
+    "uniform3_gptq": Row(
+        None, ["--method=gptq", "--mixed=runs/quantization/bits_uniform3.json", "--activations=static"]
     ),
+    "qbert_mixed": Row("quantize/qbert_mixed", mixed("mixed")),
+    "uniform3": Row("quantize/qbert_mixed", mixed("uniform3")),
+    # The grids of the paper: ranges from the least to the largest weight, with zero points.
+    "qbert_ranges": Row("quantize/qbert_mixed", mixed("mixed_zero_points", _RANGES)),
+    "uniform3_ranges": Row("quantize/qbert_mixed", mixed("uniform3_zero_points", _RANGES)),
     **{f"kmeans{k}_nearest": Row(None, ["--method=kmeans", *clusters(k)]) for k in (256, 16, 8)},
     **{f"kmeans{k}": Row("quantize/kmeans", clusters(k, "trainer.callbacks.")) for k in (256, 16, 8)},
     "kmeans_int8_hybrid": Row("quantize/kmeans_int8_hybrid"),
@@ -172,6 +192,15 @@ def accuracy(folder: Path, config: Path, split: str) -> float:
     return float(evaluate(predict, texts_of(read_config(config), config, split))["value"])
 
 
+def write_bits(cell: Cell, teacher: str) -> None:
+    """Write the files of bits that a cell names, and those that they are made from."""
+    names = [name for name in BITS if any(name in word for word in ROWS[cell.row].words)]
+    for name in dict.fromkeys([*([next(iter(BITS))] if names else []), *names]):
+        if not Path(name).is_file():
+            words = ["sensitivity", teacher, "--average-bits=3", *BITS[name], f"--out={name}"]
+            subprocess.run([sys.executable, "-m", "lit_compress", *words], check=True)
+
+
 def main() -> int:
     parser = experiment_parser(__doc__, "runs/quantization")
     parser.add_argument(
@@ -179,7 +208,10 @@ def main() -> int:
     )
     args = parser.parse_args()
     cells = [cell for group in args.only for cell in group] if args.only else plan()
-    results = [(fit if ROWS[cell.row].recipe else quantize)(cell, args) for cell in cells]
+    results = []
+    for cell in cells:
+        write_bits(cell, args.teacher)
+        results.append((fit if ROWS[cell.row].recipe else quantize)(cell, args))
     return 0 if all(results) else 1
 
 

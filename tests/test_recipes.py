@@ -11,6 +11,7 @@ import lit_compress
 from lit_compress import callbacks, cli, data, models, modules, objectives, pruning
 from lit_compress.__main__ import main
 from lit_compress.models.checkpoint import save_folder
+from lit_compress.models.low_rank import LowRankLinear
 from lit_compress.recipes import CARD_KEYS, index_markdown, list_recipes, read_card
 from tests.runs import RECIPES, ROOT, arguments, logged
 from tests.tiny import tiny_bert
@@ -28,6 +29,8 @@ PUBLIC = {
 COMMON = {"AdamW", "Files", "Teacher", "TextClassificationDataModule", "WarmupLinear"}
 
 
+PRUNES = ("Pruning", "L0Pruning", "LotteryTicket")
+
 # What fits the tiny model and the four epochs of the tests.
 SMALLER = {
     "combine/distil_prune_qat": ["--trainer.callbacks.target={sparsity: 0.5, speedup: null}"],
@@ -43,6 +46,31 @@ def class_names(node):
         own = {node["class_path"]} if "class_path" in node else set()
         return own.union(*map(class_names, node.values()))
     return set().union(*map(class_names, node)) if isinstance(node, list) else set()
+
+
+def asked_sparsity(name, recipe):
+    """Share of the encoder's weights that a recipe removes, with the settings of the test; ``None`` for none."""
+    found = [
+        entry["init_args"]
+        for entry in recipe["trainer"].get("callbacks", [])
+        if entry["class_path"] in PRUNES
+    ]
+    if not found:
+        return None
+    if "rate" in found[0]:  # one round
+        return found[0]["rate"]
+    return 0.5 if "speedup" in str(SMALLER.get(name)) else found[0]["target"]["sparsity"]
+
+
+def encoder_weights(model):
+    """Weights of the matrices inside the blocks that are there and not zero."""
+    layers = [
+        module
+        for path, module in model.named_modules()
+        if "encoder.layer" in path and not isinstance(module, LowRankLinear)
+    ]
+    matrices = [layer.weight for layer in layers if getattr(layer, "weight", None) is not None]
+    return sum(int(matrix.count_nonzero()) for matrix in matrices if matrix.dim() == 2)
 
 
 def test_all_recipes_are_found():
@@ -115,6 +143,12 @@ def test_runs_end_to_end(name, cli_task, tmp_path):
     model = lit_compress.load(tmp_path / "model")
     assert model.num_labels == 2
     teacher = AutoModelForSequenceClassification.from_pretrained(cli_task / "teacher")
+    wanted = asked_sparsity(name, recipe)
+    if wanted is not None:
+        found = 1 - encoder_weights(model) / encoder_weights(teacher)
+        # More where blocks leave a row empty, or rounding makes a zero; to within a head of the tiny model.
+        assert wanted - 0.01 < found < wanted + 0.02
+        assert manifest["pruning"]["encoder_sparsity"] == pytest.approx(found, abs=1e-9)
     depth = content["student"]["init_args"].get("depth", 6)
     assert (model.config.num_hidden_layers, teacher.config.num_hidden_layers) == (depth, 6)
     assert any(

@@ -58,7 +58,7 @@ class Search:
     def __init__(self, models: Models, texts: Texts, goal: Goal, protocol: Protocol, out: Path) -> None:
         self._models, self._texts, self._goal, self._protocol = models, texts, goal, protocol
         self._judgements, self._results = out / FILE_NAME, out / results.FILE_NAME
-        self._earlier = read_results(self._results) if self._results.is_file() else []
+        self._earlier = read_results(self._results, allow_cut=True) if self._results.is_file() else []
         self._rows: list[Row] = []
         known = depends_on(models.candidates, texts, protocol.threads)
         trials = [Trial(candidate, known[candidate.runtime]) for candidate in models.candidates]

@@ -103,7 +103,7 @@ def find_models(
 
 
 def _candidate(place: Path, name: str, method: str, runtime: str, texts: Texts | None) -> Candidate:
-    side = _side(place, texts, is_teacher=method == "teacher")
+    side = side_of(place, texts, is_teacher=method == "teacher")
     lengths = texts.teacher_lengths() if texts is not None and side == "teacher" else None
     return Candidate(name, str(place), recorded_method(str(place), method), runtime, lengths, side)
 
@@ -163,8 +163,17 @@ def _recorded_lengths(places: Sequence[Path]) -> tuple[int, ...]:
     return tuple(int(lengths[row]) for row in typical_rows(lengths))
 
 
-def _side(place: Path, texts: Texts | None, is_teacher: bool) -> Literal["student", "teacher"]:
-    """Return whose tokens a model reads, by the tokenizer in its folder."""
+def side_of(place: Path, texts: Texts | None, is_teacher: bool) -> Literal["student", "teacher"]:
+    """Return whose tokens a model reads, by the tokenizer in its folder.
+
+    Args:
+        place: Model folder.
+        texts: The labelled texts.
+        is_teacher: Whether it is taken for the teacher where the folder has no tokenizer.
+
+    Raises:
+        ValueError: Its tokenizer is neither of those of the data.
+    """
     # Importing the data package takes seconds; without data nobody asks.
     if texts is None:
         return "student"

@@ -27,7 +27,15 @@ def model_facts(model: PreTrainedModel) -> dict[str, Any]:
         ``params``, ``nonzero_params``, ``macs``, ``shape``, ``vocab_size``, ``pad_token_id``, ``max_positions``
         and ``num_labels``. The shape of a model whose blocks are alike has ``per_layer``, that of one from which
         heads or neurons were cut ``heads`` (flags per layer) and ``neurons`` (``[kept, of]`` per layer).
+
+    Raises:
+        ValueError: The model does not read texts.
     """
+    if model.main_input_name != "input_ids":
+        raise ValueError(
+            f"Expected a model that reads texts but got {type(model).__name__}, which reads {model.main_input_name}; "
+            "give a text classifier."
+        )
     config = model.config
     weights = [*model.parameters(), *(stored.values for _, stored in stored_of(model))]
     return {

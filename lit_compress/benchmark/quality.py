@@ -128,20 +128,10 @@ def evaluate(
     Raises:
         ValueError: The model has another number of outputs than the data has labels.
     """
-    task, labels = texts.task, texts.datamodule.num_labels
-    metrics: MetricCollection = task.metrics(labels)
-    for metric in metrics.values():
-        # One process evaluates; the others of a distributed run would not answer.
-        metric.distributed_available_fn = lambda: False
+    task, metrics = texts.task, _metrics(texts)
     rows = 0
     for batch, targets in texts.batches(side):
-        logits = predict(batch)
-        if logits.shape[1] != labels:
-            raise ValueError(
-                f"Expected a model with {labels} outputs, as the data has labels, but it has "
-                f"{logits.shape[1]}; give a model that was fine-tuned on these data."
-            )
-        metrics.update(torch.from_numpy(logits), targets)
+        _update(metrics, texts, predict(batch), targets)
         rows += len(targets)
     return {
         "metric": task.monitor,
@@ -150,3 +140,39 @@ def evaluate(
         "n": rows,
         "higher_is_better": metrics[task.monitor].higher_is_better is not False,
     }
+
+
+def score(logits: npt.NDArray[np.float32], targets: torch.Tensor, texts: Texts) -> float:
+    """Return the main metric of some logits.
+
+    Args:
+        logits: ``(rows, outputs)``.
+        targets: Labels of these rows.
+        texts: The texts that they are of.
+
+    Raises:
+        ValueError: The model has another number of outputs than the data has labels.
+    """
+    metrics = _metrics(texts)
+    _update(metrics, texts, logits, targets)
+    return float(metrics.compute()[texts.task.monitor])
+
+
+def _metrics(texts: Texts) -> MetricCollection:
+    metrics: MetricCollection = texts.task.metrics(texts.datamodule.num_labels)
+    for metric in metrics.values():
+        # One process evaluates; the others of a distributed run would not answer.
+        metric.distributed_available_fn = lambda: False
+    return metrics
+
+
+def _update(
+    metrics: MetricCollection, texts: Texts, logits: npt.NDArray[np.float32], targets: torch.Tensor
+) -> None:
+    labels = texts.datamodule.num_labels
+    if logits.shape[1] != labels:
+        raise ValueError(
+            f"Expected a model with {labels} outputs, as the data has labels, but it has "
+            f"{logits.shape[1]}; give a model that was fine-tuned on these data."
+        )
+    metrics.update(torch.from_numpy(logits), targets)

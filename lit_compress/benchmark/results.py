@@ -7,12 +7,14 @@ import math
 import os
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from lit_compress.benchmark.environment import runtime_versions
 from lit_compress.benchmark.intervals import Ratio, Spread
 from lit_compress.benchmark.measurement import Figures, Measurement
+from lit_compress.files import writing
 
 SCHEMA = 2
 FILE_NAME = "results.jsonl"
@@ -169,34 +171,65 @@ def _rounded(value: float) -> float:
 
 
 def append_rows(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Append rows to a results file; a kill leaves all of them in it or none.
+    """Append rows to a results file; a kill or a full disk leaves all of them in it or none.
+
+    A last line that an earlier kill cut short is taken away, so that it does not swallow the new one.
 
     Args:
         path: The file; made with its folders where missing.
         rows: Rows as :func:`to_row` returns them.
+
+    Raises:
+        OSError: The rows could not be written; the file is as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-    with path.open("ab+") as stream:
-        # A line that an earlier kill cut short must not swallow the new one.
-        if stream.tell() and _last_byte(path) != b"\n":
-            text = "\n" + text
-        os.write(stream.fileno(), text.encode("utf-8"))
-        os.fsync(stream.fileno())
+    with path.open("ab+", buffering=0) as stream, writing(path):
+        end = _end(stream)
+        try:
+            _write_all(stream, text.encode("utf-8"))
+            os.fsync(stream.fileno())
+        except OSError:
+            stream.truncate(end)
+            raise
 
 
-def _last_byte(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1)
+def _end(stream: FileIO) -> int:
+    """Let a file end with a whole line, and return how long it is then."""
+    stream.seek(0)
+    *_, last = stream.readall().rsplit(b"\n", 1)
+    end = stream.seek(0, os.SEEK_END)
+    if not last:
+        return end
+    if _is_cut(last):
+        stream.truncate(end - len(last))
+        return end - len(last)
+    _write_all(stream, b"\n")
+    return end + 1
 
 
-def read_results(path: str | Path) -> list[dict[str, Any]]:
+def _write_all(stream: FileIO, content: bytes) -> None:
+    """Write everything: one call writes what there is room for, and only the next one says that the disk is full."""
+    left = memoryview(content)
+    while left:
+        left = left[stream.write(left) :]
+
+
+def _is_cut(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:  # also where the cut goes through a letter
+        return True
+    return False
+
+
+def read_results(path: str | Path, allow_cut: bool = False) -> list[dict[str, Any]]:
     """Return the rows of a results file.
 
     Args:
         path: The file.
+        allow_cut: Whether to leave out a last line that a kill cut short, as who measures it again does.
 
     Returns:
         The rows in the order of the file.
@@ -204,20 +237,22 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: A line that is not a row, or one that another release wrote; the message gives its number.
     """
-    rows = []
     # Not splitlines(): it also splits at characters that JSON allows inside strings.
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n"), start=1):
-        if line.strip():
-            rows.append(_parse(line, f"line {number} of {path}"))
-    return rows
+    lines = Path(path).read_bytes().split(b"\n")
+    if allow_cut and _is_cut(lines[-1]):
+        lines.pop()
+    return [
+        _parse(line, f"line {number} of {path}") for number, line in enumerate(lines, start=1) if line.strip()
+    ]
 
 
-def _parse(line: str, where: str) -> dict[str, Any]:
+def _parse(line: bytes, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise ValueError(
-            f"Expected one JSON object in {where} but got {line[:60]!r} ({error.msg}), "
+            f"Expected one JSON object in {where} but got {line[:60].decode(errors='replace')!r} "
+            f"({getattr(error, 'msg', error)}), "
             "perhaps cut short by a kill; delete that line."
         ) from error
     schema = row.get("schema") if isinstance(row, dict) else None

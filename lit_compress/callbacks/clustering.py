@@ -79,6 +79,10 @@ class WeightClustering(TransformCallback):
             if embedding_clusters
             else None
         )
+        if centroid_lr <= 0:
+            raise ValueError(
+                f"Expected centroid_lr above 0 (learning rate of the values) but got {centroid_lr}."
+            )
         self.init, self.centroid_lr, self.cluster_at = init, centroid_lr, cluster_at
         self.include, self.exclude = include, list(exclude or [])
 

@@ -38,8 +38,9 @@ class Pruning(TransformCallback):
     exactly: ``round(sparsity * n)`` weights or blocks are zero, and units are closed until the cost is down, to
     within the size of one unit.
 
-    Whole units are cut out at the end of fit; single weights and blocks become zeros in an ordinary model, which is
-    not faster.
+    Whole units are cut out at the end of fit, and heads and neurons that are left without a block (beside ``QAT`` they
+    stay zeros). Single weights become zeros in an ordinary model, which is not faster; closed rows of the vocabulary
+    do too until ``lit-compress shrink`` cuts them out, with the tokenizer.
 
     Args:
         structure: ``weight``; ``block`` (give ``block``); ``n:m``, such as ``"2:4"`` in quotes, n of m consecutive

@@ -95,6 +95,10 @@ class QAT(TransformCallback):
         self.ranges, self.learned_steps, self.step_lr = ranges, learned_steps, step_lr
         self.quantize_at, self.freeze_at = quantize_at, freeze_at
         self.include, self.exclude, self.mixed = include, list(exclude or []), mixed
+        if step_lr <= 0:
+            raise ValueError(
+                f"Expected step_lr above 0 (learning rate of the learned steps) but got {step_lr}."
+            )
         if learned_steps and not self.weights.symmetric:
             raise ValueError(
                 f"Expected symmetric weights for learned_steps but got {self.weights}; set symmetric: true."

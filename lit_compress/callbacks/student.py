@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from lit_compress.models.transforms import SHAPES, transforms_of
 from lit_compress.pruning.bake import bake
-from lit_compress.pruning.masks import WEIGHT_MASKS
+from lit_compress.pruning.masks import WEIGHT_MASKS, masks_of
 from lit_compress.pruning.shrink import shrink
 from lit_compress.quantization.clustering.clustered_weights import CLUSTERED_WEIGHTS
 from lit_compress.quantization.clustering.codebook_convert import to_codebooks
@@ -97,8 +97,8 @@ def _shipped(model: Any, round_to: int) -> PreTrainedModel:
     done = {name for name, _ in transforms_of(model)}
     if done & _ROUNDED:
         return _in_few_bits(model, done, round_to)
-    if done == {WEIGHT_MASKS}:
-        # Zeros in an ordinary model, which stock transformers loads; where whole rows are zero, `shrink` cuts them out.
+    if done == {WEIGHT_MASKS} and all(mask.block == (1, 1) for _, mask in masks_of(model)):
+        # Zeros in an ordinary model, which stock transformers loads.
         bake(model)
         return model.eval()
     return shrink(model, round_to=round_to) if done else model.eval()

@@ -45,6 +45,13 @@ class TransformCallback(pl.Callback, ABC):
     def apply(self, model: nn.Module) -> None:
         """Change the structure of the model; called in every stage, so it has to be idempotent."""
 
+    def restructure(self, model: nn.Module) -> None:
+        """Put other modules in the place of the model's own.
+
+        Called of every callback of the trainer before the first ``apply``: gates, masks and rounding lie on the modules
+        that are there in the end, in whatever order callbacks are listed. Idempotent too.
+        """
+
     def move(self, model: nn.Module, progress: Progress) -> None:
         """Move gates, masks and schedules; called once at the start of every optimizer step."""
 
@@ -77,9 +84,18 @@ class TransformCallback(pl.Callback, ABC):
     # -- structure -----------------------------------------------------------------------------------
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Apply the transform before weights are loaded and before the optimizer is made."""
+        """Apply the transform before weights are loaded and before the optimizer is made.
+
+        States of callbacks are loaded after this, from the checkpoint of a validation too: what an earlier stage left
+        is not where this one goes on from.
+        """
+        self._optimizer_state, self._moved_at = None, -1
         pl_module.configure_model()  # else a model that is built there would not be there yet
-        self.apply(model_of(pl_module))
+        model = model_of(pl_module)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, TransformCallback):
+                callback.restructure(model)
+        self.apply(model)
         if stage == "fit" and self._unwrap is None:
             self._unwrap = _wrap_training_step(pl_module, self)
 

@@ -44,7 +44,9 @@ def add_export(verbs: Any) -> None:
     verb.add_argument("--format", required=True, metavar="NAME", help="one of those below")
     verb.add_argument("--precision", metavar="NAME", help="one of the format's (default: its first)")
     verb.add_argument(
-        "--out", metavar="DIR", help="the new folder (default: FOLDER-FORMAT-PRECISION beside the model)"
+        "--out",
+        metavar="DIR",
+        help="the new folder (default: FOLDER-FORMAT-PRECISION beside the model, or here where it is no folder)",
     )
     verb.add_argument(
         "--data", metavar="YAML", help="file with a data section (default: config.yaml of the folder's run)"
@@ -54,7 +56,8 @@ def add_export(verbs: Any) -> None:
         "--least-same",
         type=float,
         metavar="SHARE",
-        help="share of real texts that must get the original's label (default: 0.95)",
+        help="share of real texts that must get the original's label (default: 0.95); nothing here runs gguf and "
+        "tensorrt, which refuse it",
     )
     verb.add_argument(
         "--no-benchmark",

@@ -90,6 +90,16 @@ def add_quantize(verbs: Any) -> None:
         help="numbers of an embedding that share a scale (default: all of them)",
     )
     verb.add_argument(
+        "--per",
+        metavar="NAME",
+        help="what shares a scale without groups: channel (default), an output; tensor",
+    )
+    verb.add_argument(
+        "--zero-points",
+        action="store_true",
+        help="grids from the least to the largest weight (default: as far on both sides of zero)",
+    )
+    verb.add_argument(
         "--compute",
         metavar="NAME",
         help="for nf4, fp4 and llm_int8, type of what is not rounded: fp32 (default), bf16",
@@ -106,7 +116,8 @@ def add_quantize(verbs: Any) -> None:
         metavar="NAME",
         help="of the new folder: lit-compress (default), compressed-tensors, which has no place for embeddings",
     )
-    verb.add_argument("--activations", metavar="NAME", help="none (default), static, dynamic: 8 bits")
+    verb.add_argument("--activations", metavar="NAME", help="none (default), static, dynamic")
+    verb.add_argument("--activation-bits", type=int, metavar="N", help="of the activations (default: 8)")
     verb.add_argument(
         "--smooth",
         type=float,

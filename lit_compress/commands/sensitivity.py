@@ -21,6 +21,8 @@ examples:
       2, 3 or 4 bits for every block, as many bytes as 3 bits for all of them
   lit-compress sensitivity runs/x/model --budget-mb 16 --bits 2 3 4 8 --per matrix --out bits.json
       for every matrix by itself; 16 MB for all weights, embeddings at 8 bits and scales included
+  lit-compress sensitivity runs/x/model --average-bits 2.5 --measured bits.json --out fewer.json
+      under another budget, without measuring again
 
 A block whose loss is steep (the top eigenvalue of its Hessian, over random subsets of the training data, |mean| + std)
 and that loses much by rounding gets more bits. The time grows with --share and --subsets: begin with --share 0.01. The
@@ -65,5 +67,10 @@ def add_sensitivity(verbs: Any) -> None:
         "--share", type=float, metavar="X", help="share of the training rows per subset (default: 0.1)"
     )
     verb.add_argument("--subsets", type=int, metavar="N", help="random subsets (default: 5)")
+    verb.add_argument(
+        "--measured",
+        metavar="FILE",
+        help="earlier --out of the same model, whose eigenvalues are taken as they are",
+    )
     verb.add_argument("--seed", type=int, metavar="N", help="draws them (default: 0)")
     add_parts(verb, "modules", "to round (default: all)")

@@ -42,8 +42,9 @@ def fits_of(
             change(config, plan)
         path = out / f"{name}.yaml"
         path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        own = knobs.words(is_regression, "prune" in recipe) if knobs is not None else []
-        length = plan.start.length.words("prune" in recipe)
+        pruning = "prune" in recipe
+        own = knobs.words(is_regression, pruning) if knobs is not None else []
+        length = plan.start.length.words(pruning)
         words = [*_words(plan, out, student), *length, *soft_targets_for(is_regression), *own]
         run = f"--run_dir={out / name}"
         stages.append(Stage(name, why, ("fit", f"--config={path}", run, *words, *plan.request["words"])))

@@ -9,6 +9,8 @@ import numpy.typing as npt
 import torch.distributed
 from torch.utils.data import DistributedSampler
 
+from lit_compress.processes import train_together
+
 IntArray = npt.NDArray[np.int64]
 
 
@@ -56,7 +58,7 @@ class _Shards(DistributedSampler):
         replicas, rank = self._place
         if replicas is not None:
             return replicas, rank or 0
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if train_together():
             return torch.distributed.get_world_size(), torch.distributed.get_rank()
         return 1, 0
 

@@ -8,6 +8,8 @@ time by 2 % at most, and max-autotune triples the time that compiling takes for 
 from __future__ import annotations
 
 import copy
+import errno
+import io
 import os
 import platform
 import shutil
@@ -30,8 +32,10 @@ from lit_compress.benchmark.runtimes.aotinductor import AotInductorSession
 from lit_compress.benchmark.runtimes.base import Batch
 from lit_compress.export.logits import Logits, example_inputs
 from lit_compress.export.parity import check_parity, max_length
+from lit_compress.files import writing
 
 _CACHE = "TORCHINDUCTOR_CACHE_DIR"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def check_compiler() -> None:
@@ -71,21 +75,27 @@ def export_aotinductor(
     Raises:
         ImportError: There is no C++ compiler.
         ValueError: The model cannot be exported or compiled, or the package computes something else.
+        OSError: The package, or what the compiler writes on the way, could not be written; nothing is left.
     """
     check_compiler()
     model, path = copy.deepcopy(model).cpu().float().eval(), Path(path)
     with _scratch(path.parent) as scratch:
         part = scratch / path.name
         try:
-            _compile(_exported(model, dtype), model, part)
+            package = _compile(_exported(model, dtype), model)
         except (
             Exception
         ) as error:  # whatever the code of a model holds that torch.export or the compiler does not take
+            full = _full_disk(error)
+            if full is not None:
+                raise OSError(f"Expected to compile {path} but got: {full}; check the disk.") from error
             raise ValueError(
                 f"Expected a text classifier that torch.export and AOTInductor can compile but got "
                 f"{type(model).__name__}, which stops with {type(error).__name__}: {_reason(error)}; "
                 "use another runtime."
             ) from error
+        with writing(path):
+            part.write_bytes(package)
         session = AotInductorSession(part, threads=torch.get_num_threads())
 
         def forward(batch: Batch) -> npt.NDArray[np.float32]:
@@ -107,7 +117,7 @@ def _exported(model: PreTrainedModel, dtype: torch.dtype) -> ExportedProgram:
 
 
 @torch.no_grad()
-def _compile(program: ExportedProgram, model: PreTrainedModel, path: Path) -> None:
+def _compile(program: ExportedProgram, model: PreTrainedModel) -> bytes:
     settings: dict[str, Any] = {
         # Else the code runs with as many threads as compiled it.
         "cpp.dynamic_threads": True,
@@ -124,7 +134,10 @@ def _compile(program: ExportedProgram, model: PreTrainedModel, path: Path) -> No
         settings |= {"cpp.march": "x86-64-v3", "cpp.simdlen": 256}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=settings)
+        # Not into the file itself: where the disk is full, torch's own writer ends the process.
+        package = io.BytesIO()
+        torch._inductor.aoti_compile_and_package(program, package_path=package, inductor_configs=settings)
+    return package.getvalue()
 
 
 @contextmanager
@@ -139,6 +152,16 @@ def _scratch(folder: Path) -> Iterator[Path]:
             os.environ.pop(_CACHE)
             if before is not None:
                 os.environ[_CACHE] = before
+
+
+def _full_disk(error: Exception) -> str | None:
+    """Return why nothing more could be written, where that is what stopped inductor or the compiler."""
+    inner = getattr(error, "inner_exception", error)
+    if isinstance(inner, OSError):
+        return inner.strerror if inner.errno in _FULL else None
+    # Whom a limit on the size of files stops is ended by a signal.
+    words = [*map(os.strerror, _FULL), "File size limit exceeded"]
+    return next((word for word in words if word in str(error)), None)
 
 
 def _reason(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from lit_compress.benchmark.process import WorkerError, WorkerProcess
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME
 from lit_compress.benchmark.runtimes.base import Batch
 from lit_compress.export.parity import ParityError, relative_error
+
+Floats = npt.NDArray[np.float32]
 
 # A batch of long texts in a slow runtime takes seconds; compiling a shape takes longer.
 _TIMEOUT = 300.0
@@ -29,20 +31,35 @@ class Agreement:
         texts: How many were read.
         error: Root mean square difference of the logits, relative to the size of the logits.
         same_label: Share of the texts that get the same label; ``None`` where the model has one output only.
+        quality: The metric of the artefact on these texts.
+        wanted: The metric of the original on them.
     """
 
     texts: int
     error: float
     same_label: float | None
+    quality: float
+    wanted: float
 
     def to_dict(self) -> dict[str, Any]:
         """Return it ready for JSON."""
         same = None if self.same_label is None else round(self.same_label, 4)
-        return {"texts": self.texts, "error": float(f"{self.error:.3g}"), "same_label": same}
+        return {
+            "texts": self.texts,
+            "error": float(f"{self.error:.3g}"),
+            "same_label": same,
+            "quality": round(self.quality, 4),
+            "quality_of_original": round(self.wanted, 4),
+        }
 
 
 def agreement(
-    artefact: Artefact, runtime: str, rows: Sequence[dict[str, Any]], pad_token_id: int, threads: int
+    artefact: Artefact,
+    runtime: str,
+    rows: Sequence[dict[str, Any]],
+    score: Callable[[Floats], float],
+    pad_token_id: int,
+    threads: int,
 ) -> Agreement:
     """Compare an artefact with the original in eager float32, text by text.
 
@@ -50,6 +67,7 @@ def agreement(
         artefact: What the runtime opens.
         runtime: Its name.
         rows: Tokenised texts without padding, with ``input_ids`` and, for pairs, ``token_type_ids``.
+        score: Returns the metric of their logits.
         pad_token_id: What shorter texts of a batch are filled up with.
         threads: CPU threads.
 
@@ -69,7 +87,7 @@ def agreement(
             f"{int((~np.isfinite(got)).sum())} that are no numbers; this model cannot be exported that way."
         )
     same = float(np.mean(got.argmax(1) == wanted.argmax(1))) if wanted.shape[1] > 1 else None
-    return Agreement(len(rows), relative_error(got, wanted), same)
+    return Agreement(len(rows), relative_error(got, wanted), same, score(got), score(wanted))
 
 
 def _batches(rows: Sequence[dict[str, Any]], pad_token_id: int) -> list[Batch]:
@@ -94,9 +112,7 @@ def _padded(rows: Sequence[dict[str, Any]], pad_token_id: int) -> Batch:
     return {**batch, "attention_mask": np.asarray(mask, dtype=np.int64)}
 
 
-def _logits(
-    artefact: Artefact, runtime: str, batches: Sequence[Batch], threads: int
-) -> npt.NDArray[np.float32]:
+def _logits(artefact: Artefact, runtime: str, batches: Sequence[Batch], threads: int) -> Floats:
     found = []
     try:
         with WorkerProcess("cpu", threads) as worker:

@@ -17,6 +17,7 @@ from lit_compress.benchmark.runtimes.base import Batch
 from lit_compress.benchmark.runtimes.executorch import ExecuTorchSession, check_executorch
 from lit_compress.export.parity import check_parity
 from lit_compress.export.single_text import SingleText, longest_text, plain_attention, quantize_embeddings
+from lit_compress.files import writing
 from lit_compress.models.loading import quiet
 
 # Not 0 or 1, which torch.export takes for constants.
@@ -49,7 +50,7 @@ def export_executorch(model: PreTrainedModel, path: str | Path, precision: str, 
     program = _program(copy.deepcopy(model), precision)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.part-") as folder:
         part = Path(folder) / path.name
-        with part.open("wb") as stream:
+        with writing(path), part.open("wb") as stream:
             program.write_to_file(stream)
         session = ExecuTorchSession(part, threads=torch.get_num_threads())
 

@@ -18,6 +18,7 @@ from lit_compress.benchmark.artefacts import Artefact
 from lit_compress.benchmark.runtimes.base import Builder
 from lit_compress.export.trained import notes_of
 from lit_compress.files import describe_file, whole_folder
+from lit_compress.models.checkpoint import is_language_model
 from lit_compress.models.manifest import read_manifest
 
 #: What tells an export from other folders.
@@ -25,6 +26,10 @@ EXPORT = "export.json"
 _INFER = Path(__file__).with_name("infer")
 # What tokenizer libraries and Optimum read; whatever else lies in a model folder stays there.
 _BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+_NO_TOKENIZER = (
+    "There is no infer.py: the model folder has no tokenizer.json, and nothing that one can be made of; save the "
+    "tokenizer there with tokenizer.save_pretrained and export again."
+)
 
 
 def check_export_place(path: Path) -> None:
@@ -64,6 +69,7 @@ def write_export(
     path = path.absolute()
     check_export_place(path)
     format, _, precision = way.name.partition("-")
+    classifies = not is_language_model(config)
     with whole_folder(path) as part:
         files = sorted(file for file in artefact.path.iterdir() if file.name != "facts.json")
         for file in files:
@@ -71,39 +77,64 @@ def write_export(
         for name in _BESIDE:
             if (artefact.folder / name).is_file():
                 shutil.copy2(artefact.folder / name, part / name)
-        settings = {
+        script = infer_script(format, classifies)
+        if script is not None and classifies and not _has_tokenizer(artefact.folder, part):
+            script = None
+        settings: dict[str, Any] = {
             "library": f"lit-compress {lit_compress.__version__}",
             "format": format,
             "precision": precision,
             "model_type": config.model_type,
-            "labels": _labels(artefact.folder, config),
+            "labels": _labels(artefact.folder, config) if classifies else [],
             "pad_token_id": config.pad_token_id,
             "max_length": artefact.facts["max_positions"],
+            "truncation_side": _truncation_side(part),
             "libraries": {name: version(name) for name in ("torch", "transformers", *way.libraries)},
             "parity": dict(parity),
-            "weights": notes_of(artefact.folder, way.name),
-            "note": way.note(artefact.path),
+            "notes": [*notes_of(artefact.folder, way.name), *filter(None, [way.note(artefact.path)])],
             "files": {file.name: describe_file(part / file.name) for file in files},
         }
-        (part / EXPORT).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-        script = infer_script(format)
+        needed: list[str] = []
         if script is not None:
             (part / "infer.py").write_text(script, encoding="utf-8")
-        (part / "README.md").write_text(
-            _readme(settings, requirements(format, way.bound_to)), encoding="utf-8"
-        )
+            needed = requirements(format, way.bound_to, classifies)
+        elif _script(format, classifies).is_file():
+            settings["notes"].append(_NO_TOKENIZER)
+        (part / EXPORT).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        (part / "README.md").write_text(_readme(settings, needed), encoding="utf-8")
     return path
 
 
-def _labels(folder: Path, config: PreTrainedConfig) -> list[str]:
-    """Return the names of the outputs in order: those of the data, where the folder knows them.
+def _truncation_side(part: Path) -> str:
+    """Return from which end of a text tokens are cut: tokenizer.json does not tell."""
+    path = part / "tokenizer_config.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found.get("truncation_side", "right")
 
-    A language model has none.
-    """
-    if not any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
-        return []
+
+def read_export(path: Path) -> dict[str, Any]:
+    """Return what export.json in the folder of an export tells."""
+    return json.loads((path / EXPORT).read_text(encoding="utf-8"))
+
+
+def _has_tokenizer(folder: Path, part: Path) -> bool:
+    """Whether an export has the tokenizer.json that its infer.py reads; made of another form where there is one."""
+    if not (part / "tokenizer.json").is_file():
+        # Imported late: it brings the datasets library.
+        from lit_compress.data.tokenizer import load_tokenizer
+
+        try:
+            load_tokenizer(str(folder), 1, "the model's own tokenizer").save_pretrained(part)
+        except (ValueError, ImportError):  # there is none, or what it needs is not installed
+            return False
+    return (part / "tokenizer.json").is_file()
+
+
+def _labels(folder: Path, config: PreTrainedConfig) -> list[str]:
+    """Return the names of the outputs in order: those of the data, where the folder knows them."""
     names = (read_manifest(folder) or {}).get("label_names")
-    return [str(name) for name in names or (config.id2label or {}).values()]
+    # By their numbers: JSON with sorted keys has "10" before "2".
+    return [str(name) for name in names or dict(sorted((config.id2label or {}).items())).values()]
 
 
 def infer_script(format: str, classifies: bool = True) -> str | None:
@@ -172,7 +203,7 @@ def _readme(settings: Mapping[str, Any], needed: Sequence[str]) -> str:
         lines += [
             f"- On {real['texts']} real texts ({real['data']}): difference {real['error']:.2g} of the logits{same}"
         ]
-    lines += [f"- {note}" for note in (*settings["weights"], settings["note"]) if note]
+    lines += [f"- {note}" for note in settings["notes"]]
     if needed:
         packages = " ".join(f'"{name}"' for name in needed)
         lines += ["", "```bash", f"pip install {packages}", 'python infer.py "a text"', "```"]

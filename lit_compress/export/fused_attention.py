@@ -17,6 +17,38 @@ _NAME = "lit_compress_onnx"
 
 
 @contextmanager
+def exported_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Let the TorchScript exporter write the attentions of a model as one node each where that node can say them.
+
+    ``MultiHeadAttention`` knows padding, no causal masks, and has as many heads for keys as for queries: decoders are
+    written as products and a softmax.
+
+    Args:
+        model: A model that supports transformers' ``AttentionInterface``.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ValueError: The model computes its attention itself.
+    """
+    if not any(_is_causal_or_grouped(module) for module in model.modules()):
+        with fused_attention(model):
+            yield
+        return
+    before = model.config._attn_implementation
+    model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def _is_causal_or_grouped(module: Any) -> bool:
+    return getattr(module, "is_causal", False) or getattr(module, "num_key_value_groups", 1) > 1
+
+
+@contextmanager
 def fused_attention(model: PreTrainedModel) -> Iterator[None]:
     """Let the TorchScript exporter write every attention of a model as one ``MultiHeadAttention`` node.
 

@@ -23,6 +23,7 @@ from lit_compress.benchmark.runtimes.litert import LiteRtSession, check_litert
 from lit_compress.benchmark.workload import token_batch
 from lit_compress.export.parity import ParityError, check_parity, relative_error
 from lit_compress.export.single_text import SingleText, longest_text, plain_attention, quantize_embeddings
+from lit_compress.files import writing
 from lit_compress.models.loading import quiet
 
 _SHORTEST = 16
@@ -90,7 +91,9 @@ def write_checked(
     """
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.part-") as folder:
         part = Path(folder) / path.name
-        part.write_bytes(make())
+        content = make()
+        with writing(path):
+            part.write_bytes(content)
         session = LiteRtSession(part, threads=torch.get_num_threads())
 
         def forward(batch: Batch) -> npt.NDArray[np.float32]:

@@ -7,11 +7,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from lit_compress.export.parity import max_length
 
 # Neither of one text nor of one token: both are sizes that exporters take for constants.
 _TEXTS, _TOKENS = 4, 50
+
+
+def check_text_classifier(model: PreTrainedModel) -> None:
+    """Refuse a model that gives anything but one row of logits per text.
+
+    Raises:
+        ValueError: It is no text classifier.
+    """
+    classifier: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(model.config), None)
+    if classifier is None or not isinstance(model, classifier):
+        raise ValueError(
+            f"Expected a text classifier (…ForSequenceClassification) but got {type(model).__name__}; fine-tune one "
+            "from it, or export a language model with --format gguf."
+        )
 
 
 class Logits(nn.Module):

@@ -3,7 +3,7 @@
 The TorchScript exporter is used, with one ``MultiHeadAttention`` node per layer. Of the routes compared on MiniLM
 (six layers of 384, one thread, lengths 32 to 384) all are alike in float32 and none was faster in int8: the dynamo
 exporter takes five times as long to export, ONNX Runtime's own BERT fusion makes int8 a fifth slower, plain
-attention a tenth.
+attention a tenth. Decoders have plain attention all the same: that node knows no causal mask and no shared keys.
 
 Inputs are the tokenizer's int64: what they cost is a cast of a few hundred numbers, and every other loader of ONNX
 classifiers gives that type.
@@ -27,7 +27,8 @@ from transformers import PreTrainedModel
 from lit_compress.benchmark.runtimes.base import Batch
 from lit_compress.benchmark.runtimes.onnx import OnnxFp32, OnnxInt8, OnnxSession, check_onnx
 from lit_compress.benchmark.workload import token_batch
-from lit_compress.export.fused_attention import fused_attention
+from lit_compress.export.fused_attention import exported_attention
+from lit_compress.export.logits import check_text_classifier
 from lit_compress.export.onnx_graph import MICROSOFT, data_file, save_graph, share_constants
 from lit_compress.export.onnx_int8 import NORMALISED, activations, quantize_graph
 from lit_compress.export.onnx_ranges import observe_ranges
@@ -177,16 +178,20 @@ def trace(model: PreTrainedModel, path: Path) -> onnx.ModelProto:
     Args:
         model: The model, on the CPU, in float32 and eval mode.
         path: A place for a file that is as large as the graph.
+
+    Raises:
+        ValueError: It is no text classifier, or computes its attention itself.
     """
     import onnx
 
+    check_text_classifier(model)
     # A model without segments ignores token_type_ids, and the exporter drops an input that nothing reads.
     segments = getattr(model.config, "type_vocab_size", 0) > 1
     names = ["input_ids", "attention_mask"] + ["token_type_ids"] * segments
     axes: dict[str, dict[int, str]] = {name: {0: "batch", 1: "length"} for name in names}
     mask = torch.tensor([[1] * 9, [1] * 5 + [0] * 4])
     ids = mask * 7 + (1 - mask) * (model.config.pad_token_id or 0)
-    with fused_attention(model), torch.inference_mode(), warnings.catch_warnings():
+    with exported_attention(model), torch.inference_mode(), warnings.catch_warnings():
         # The exporter is deprecated, and tracing warns of every size that becomes a constant; the parity
         # check at other sizes finds the constants that matter.
         warnings.simplefilter("ignore")

@@ -43,7 +43,7 @@ class GraphEditor:
 
     def matrix(self, name: str) -> npt.NDArray[np.float32] | None:
         """Return a constant float32 matrix with rows and columns; ``None`` where the name is something else."""
-        from onnx import TensorProto, numpy_helper
+        from onnx import TensorProto
 
         tensor = self.constants.get(name)
         if (
@@ -53,7 +53,13 @@ class GraphEditor:
             or 0 in tensor.dims
         ):
             return None
-        return numpy_helper.to_array(tensor)
+        return self.array(name)
+
+    def array(self, name: str) -> npt.NDArray[Any]:
+        """Return a constant, of any type and shape."""
+        from onnx import numpy_helper
+
+        return numpy_helper.to_array(self.constants[name])
 
     def constant(self, name: str, array: npt.NDArray[Any]) -> str:
         """Add a constant, unless it is there already, and return its name."""
@@ -68,9 +74,13 @@ class GraphEditor:
         after = self.readers.get(output, [])
         if len(after) == 1 and after[0].op_type == "Add":
             for name in after[0].input:
-                if name in self.constants and len(self.constants[name].dims) == 1:
+                if self.is_vector(name):
                     return name, after[0].output[0]
         return "", ""
+
+    def is_vector(self, name: str) -> bool:
+        """Whether a name is that of a constant with one axis."""
+        return name in self.constants and len(self.constants[name].dims) == 1
 
     def has_node(self, output: str) -> bool:
         """Whether a node with a first output of this name was added."""

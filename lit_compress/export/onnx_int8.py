@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lit_compress.export.onnx_attention import join_projections
 from lit_compress.export.onnx_graph import MICROSOFT, GraphEditor
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def quantize_graph(model: onnx.ModelProto, ranges: Mapping[str, Range], fixed: b
         elif node.output[0] not in folded:
             editor.keep(node)
     editor.finish()
+    join_projections(model)
     if MICROSOFT not in {entry.domain for entry in model.opset_import}:
         model.opset_import.add(domain=MICROSOFT, version=1)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lit_compress.export.onnx_graph import GraphEditor
+
 if TYPE_CHECKING:
     import onnx
 
@@ -20,36 +22,31 @@ def drop_reshapes(model: onnx.ModelProto) -> None:
     Args:
         model: The graph, which is changed.
     """
-    graph = model.graph
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    producers = {name: node for node in graph.node for name in node.output}
+    editor = GraphEditor(model)
 
     def reshape_of(name: str) -> onnx.NodeProto | None:
         """Return the reshape that alone reads a value, but for those that read its shape."""
-        found = [node for node in readers.get(name, []) if node.op_type != "Shape"]
+        found = [node for node in editor.readers.get(name, []) if node.op_type != "Shape"]
         return found[0] if len(found) == 1 and found[0].op_type == "Reshape" else None
 
     same = {}
-    for node in graph.node:
+    for node in editor.old:
         if node.op_type != _ATTENTION:
             continue
         split = reshape_of(node.output[0])
         joined = None if split is None else reshape_of(split.output[0])
-        if joined is not None and _is_texts_and_tokens(producers.get(joined.input[1])):
+        if joined is not None and _is_texts_and_tokens(editor.producers.get(joined.input[1])):
             same[joined.output[0]] = node.output[0]
-    constants = {entry.name for entry in graph.initializer if len(entry.dims) == 1}
-    for node in graph.node:
-        if node.op_type == "Expand" and node.input[0] in constants:
-            after = {reader.op_type for reader in readers.get(node.output[0], [])}
+    for node in editor.old:
+        if node.op_type == "Expand" and editor.is_vector(node.input[0]):
+            after = {reader.op_type for reader in editor.readers.get(node.output[0], [])}
             if after == {"Add"}:
                 same[node.output[0]] = node.input[0]
-    for node in graph.node:
+    for node in editor.old:
         for place, name in enumerate(node.input):
             node.input[place] = same.get(name, name)
-    _drop_unread(graph, producers)
+    _keep_what_is_read(editor, [output.name for output in model.graph.output])
+    editor.finish()
 
 
 def _is_texts_and_tokens(shape: onnx.NodeProto | None) -> bool:
@@ -57,16 +54,14 @@ def _is_texts_and_tokens(shape: onnx.NodeProto | None) -> bool:
     return shape is not None and shape.op_type == "Concat" and len(shape.input) == 3
 
 
-def _drop_unread(graph: onnx.GraphProto, producers: dict[str, onnx.NodeProto]) -> None:
-    waiting = [output.name for output in graph.output]
-    needed: set[str] = set()
+def _keep_what_is_read(editor: GraphEditor, outputs: list[str]) -> None:
+    """Take over the nodes that something depends on, in their order."""
+    waiting, needed = list(outputs), set()
     while waiting:
-        node = producers.get(waiting.pop())
+        node = editor.producers.get(waiting.pop())
         if node is not None and node.output[0] not in needed:
             needed.add(node.output[0])
             waiting.extend(node.input)
-    kept = [
-        type(node).FromString(node.SerializeToString()) for node in graph.node if node.output[0] in needed
-    ]
-    del graph.node[:]
-    graph.node.extend(kept)
+    for node in editor.old:
+        if node.output[0] in needed:
+            editor.keep(node)

@@ -18,13 +18,14 @@ from transformers import PreTrainedModel
 
 from lit_compress.benchmark.runtimes.onnx import check_onnx
 from lit_compress.export.onnx import trace, write_checked
+from lit_compress.export.onnx_attention import join_projections
 from lit_compress.export.onnx_graph import MICROSOFT, GraphEditor
 from lit_compress.export.onnx_packed import packed_columns, packed_pairs, unpacked_columns, width_of
 from lit_compress.export.trained import (
     Floats,
+    Matrices,
     Product,
     by_content,
-    digest,
     outputs_first,
     per_group,
     per_output,
@@ -74,17 +75,14 @@ def export_trained(model: PreTrainedModel, path: str | Path) -> float:
     return write_checked(make, Path(path), model, _TOLERANCE, "the ONNX file of the rounded model")
 
 
-def _round_graph(model: onnx.ModelProto, products: dict[str, Product], tables: dict[str, Product]) -> None:
+def _round_graph(model: onnx.ModelProto, products: Matrices, tables: Matrices) -> None:
     # Shapes of the float32 graph are no longer true of all of its values.
     del model.graph.value_info[:]
     editor = GraphEditor(model)
     folded: set[str] = set()
-    missing = {found.name for found in (*products.values(), *tables.values())}
+    missing = products.names() | tables.names()
     for node in editor.old:
-        matrix = _matrix_of(editor, node)
-        found = (
-            None if matrix is None else (tables if node.op_type == "Gather" else products).get(digest(matrix))
-        )
+        found = (tables if node.op_type == "Gather" else products).take(_matrix_of(editor, node))
         if found is not None:
             missing.discard(found.name)
             if node.op_type == "Gather":
@@ -95,6 +93,7 @@ def _round_graph(model: onnx.ModelProto, products: dict[str, Product], tables: d
             editor.keep(node)
     refuse_missing(missing)
     editor.finish()
+    join_projections(model)
     if MICROSOFT not in {entry.domain for entry in model.opset_import}:
         model.opset_import.add(domain=MICROSOFT, version=1)
 

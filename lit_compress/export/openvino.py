@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from lit_compress.benchmark.runtimes.base import Batch
 from lit_compress.benchmark.runtimes.openvino import OpenVinoSession, check_openvino
-from lit_compress.export.logits import Logits, example_inputs
+from lit_compress.export.logits import Logits, check_text_classifier, example_inputs
 from lit_compress.export.parity import check_parity
 from lit_compress.models.loading import quiet
 
@@ -58,10 +58,11 @@ def convert(model: PreTrainedModel) -> Any:
         model: The model, on the CPU, in float32 and eval mode.
 
     Raises:
-        ValueError: It cannot be traced, or does something that OpenVINO has no operator for.
+        ValueError: It is no text classifier, cannot be traced, or does something that OpenVINO has no operator for.
     """
     from lit_compress.export.infer.openvino import openvino
 
+    check_text_classifier(model)
     try:
         with torch.inference_mode(), warnings.catch_warnings(), quiet():
             # Tracing is deprecated, and warns of every size that becomes a constant; the parity check at other

@@ -14,9 +14,9 @@ from lit_compress.benchmark.runtimes.openvino import check_openvino
 from lit_compress.export.openvino import convert, save_checked
 from lit_compress.export.trained import (
     Floats,
+    Matrices,
     Product,
     by_content,
-    digest,
     outputs_first,
     per_group,
     per_output,
@@ -61,8 +61,8 @@ def export_trained_openvino(model: PreTrainedModel, path: str | Path) -> float:
     return save_checked(converted, Path(path), "int8", model, _TOLERANCE)
 
 
-def _round_graph(graph: Any, products: dict[str, Product], tables: dict[str, Product]) -> None:
-    missing = {found.name for found in (*products.values(), *tables.values())}
+def _round_graph(graph: Any, products: Matrices, tables: Matrices) -> None:
+    missing = products.names() | tables.names()
     rounded: dict[tuple[Any, ...], Any] = {}
     for node in graph.get_ordered_ops():
         kind = node.get_type_name()
@@ -71,7 +71,7 @@ def _round_graph(graph: Any, products: dict[str, Product], tables: dict[str, Pro
         if place is None or matrix is None:
             continue
         turned = kind == "MatMul" and not node.get_attributes()["transpose_b"]
-        found = (products if kind == "MatMul" else tables).get(digest(matrix.T if turned else matrix))
+        found = (products if kind == "MatMul" else tables).take(matrix.T if turned else matrix)
         if found is None:
             continue
         missing.discard(found.name)

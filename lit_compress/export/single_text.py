@@ -65,7 +65,20 @@ class SingleText(nn.Module):
 
 def longest_text(model: PreTrainedModel) -> int:
     """Return the length in tokens of the longest text that an export of a model reads."""
-    return min(max_length(model) or LONGEST, LONGEST)
+    return _within_longest(max_length(model))
+
+
+def facts_of_file(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts of a model with the longest text of its export in the place of its own.
+
+    Args:
+        facts: See :func:`~lit_compress.benchmark.facts.model_facts`.
+    """
+    return {**facts, "max_positions": _within_longest(facts["max_positions"])}
+
+
+def _within_longest(tokens: int | None) -> int:
+    return min(tokens or LONGEST, LONGEST)
 
 
 @contextmanager

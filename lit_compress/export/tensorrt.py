@@ -97,7 +97,7 @@ def export_tensorrt(folder: str | Path, target: str | Path, precision: str = "fp
             note = f"{_ENGINE} was built for {torch.cuda.get_device_name()}."
         else:
             _write_script(parts[_SCRIPT], shapes, precision)
-            note = f"unbuilt: {reason}; run {_SCRIPT} on a machine with TensorRT and the GPU that is to run {_ENGINE}."
+            note = _unbuilt(reason)
         for name, part in parts.items():
             if part.is_file():
                 part.replace(target / name)
@@ -105,6 +105,11 @@ def export_tensorrt(folder: str | Path, target: str | Path, precision: str = "fp
         for part in parts.values():
             part.unlink(missing_ok=True)
     return TensorRTExport(error, reason is None, note)
+
+
+def _unbuilt(reason: str | None) -> str:
+    because = "" if reason is None else f" {reason};"
+    return f"unbuilt:{because} run {_SCRIPT} on a machine with TensorRT and the GPU that is to run {_ENGINE}."
 
 
 def _why_not_here() -> str | None:
@@ -311,15 +316,20 @@ class TensorRTFp16(Builder):
         """Refuse where the libraries for ONNX are missing; see :meth:`Builder.check`."""
         check_onnx()
 
+    def facts(self, folder: Path) -> dict[str, Any]:
+        """Return the facts of the model with the longest text of the engine; see :meth:`Builder.facts`."""
+        facts = super().facts(folder)
+        return {**facts, "max_positions": facts["max_positions"] or _TOKENS}
+
     def build(self, folder: Path, target: Path, samples: Sequence[Batch] = ()) -> float:
         """Write the files of :func:`export_tensorrt`; see :meth:`Builder.build`."""
         return export_tensorrt(folder, target, self.precision).error
 
     def note(self, artefact: Path) -> str | None:
-        """Return that the engine must still be built, where it must; see :meth:`Builder.note`."""
+        """Return what was compared, and that the engine must still be built where it must; see :meth:`Builder.note`."""
         if (artefact / _ENGINE).is_file():
-            return None
-        return f"unbuilt: run {_SCRIPT} on a machine with TensorRT and the GPU that is to run {_ENGINE}."
+            return f"The difference is that of the engine, {_ENGINE}, on the GPU here."
+        return f"The difference is that of {_GRAPH} in ONNX Runtime, not of an engine; {_unbuilt(_why_not_here())}"
 
 
 class TensorRTFp32(TensorRTFp16):

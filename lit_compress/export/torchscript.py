@@ -6,6 +6,7 @@ TorchScript is deprecated upstream; :mod:`lit_compress.export.aotinductor` is wh
 from __future__ import annotations
 
 import copy
+import io
 import warnings
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from transformers import PreTrainedModel
 
 from lit_compress.benchmark.runtimes.base import Batch
 from lit_compress.benchmark.runtimes.torchscript import TorchScriptSession
-from lit_compress.export.logits import Logits, example_inputs
+from lit_compress.export.logits import Logits, check_text_classifier, example_inputs
 from lit_compress.export.parity import check_parity
+from lit_compress.files import writing
 
 
 def export_torchscript(model: PreTrainedModel, path: str | Path, tolerance: float = 1e-3) -> float:
@@ -36,8 +38,10 @@ def export_torchscript(model: PreTrainedModel, path: str | Path, tolerance: floa
         The error that :func:`~lit_compress.export.parity.check_parity` found.
 
     Raises:
-        ValueError: The model cannot be traced, or the file computes something else.
+        ValueError: The model is no text classifier or cannot be traced, or the file computes something else.
+        OSError: The file could not be written; nothing is left of it.
     """
+    check_text_classifier(model)
     model, path = copy.deepcopy(model).cpu().float().eval(), Path(path)
     part = path.with_name(f".{path.name}.part")
     try:
@@ -45,7 +49,9 @@ def export_torchscript(model: PreTrainedModel, path: str | Path, tolerance: floa
             # TorchScript is deprecated, and tracing warns of every size that becomes a constant; the parity
             # check at other sizes finds the constants that matter.
             warnings.simplefilter("ignore")
-            torch.jit.save(_traced(model), str(part))
+            traced = _traced(model)
+        with writing(path):
+            _save(traced, part)
         session = TorchScriptSession(part, threads=torch.get_num_threads())
 
         def forward(batch: Batch) -> npt.NDArray[np.float32]:
@@ -72,3 +78,12 @@ def _traced(model: PreTrainedModel) -> nn.Module:
             f"Expected a text classifier that TorchScript can trace but got {type(model).__name__}, which stops "
             f"with {type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}; use another runtime."
         ) from error
+
+
+def _save(module: nn.Module, path: Path) -> None:
+    # Not into the file itself: where the disk is full, torch's own writer ends the process.
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that TorchScript is deprecated
+        torch.jit.save(module, content)
+    path.write_bytes(content.getbuffer())

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from transformers import PreTrainedModel
 
 from lit_compress.models.manifest import read_manifest
@@ -39,10 +40,75 @@ class Product(NamedTuple):
         return self.source is None or self.stored.scheme.per == "group"
 
 
+class Matrices:
+    """The matrices of a model by what they hold, to be found in its graph.
+
+    Blocks that start as copies hold the same and may read otherwise: they are taken in their order in the model, which
+    is that of the graph.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, list[Product]] = {}
+        self._taken: dict[str, int] = {}
+
+    def add(self, values: Floats, product: Product) -> None:
+        """Add a matrix.
+
+        Args:
+            values: What it holds, outputs first.
+            product: The matrix; left out where another one holds and reads the same.
+        """
+        known = self._known.setdefault(digest(values), [])
+        if not any(_alike(product, other) for other in known):
+            known.append(product)
+
+    def take(self, values: Floats | None) -> Product | None:
+        """Return the next of the matrices that hold some values, ``None`` where there is none.
+
+        Args:
+            values: Outputs first, or nothing.
+
+        Raises:
+            ValueError: Matrices hold the same and read otherwise, and the graph multiplies more often than there are.
+        """
+        if values is None:
+            return None
+        key = digest(values)
+        known = self._known.get(key, [])
+        place = self._taken[key] = self._taken.get(key, -1) + 1
+        if len(known) <= 1:  # a layer that is used again has one matrix for all of its uses
+            return known[0] if known else None
+        if place >= len(known):
+            raise ValueError(
+                f"Expected a product for each of {' and '.join(product.name for product in known)}, which hold the "
+                "same values and round what they read otherwise, but the graph has more; this model cannot be exported "
+                "with its integers."
+            )
+        return known[place]
+
+    def names(self) -> set[str]:
+        """Return the names of all matrices that are to be found."""
+        return {product.name for known in self._known.values() for product in known}
+
+
+def _alike(one: Product, other: Product) -> bool:
+    """Whether two matrices with the same values are rounded, and read, alike."""
+    grids = [(one.stored.grid, other.stored.grid)]
+    if one.source is not None and other.source is not None:
+        if (one.source.grid is None) != (other.source.grid is None):
+            return False
+        if one.source.grid is not None and other.source.grid is not None:
+            grids.append((one.source.grid, other.source.grid))
+    schemes = [(p.stored.scheme, p.source and p.source.scheme) for p in (one, other)]
+    return schemes[0] == schemes[1] and all(
+        torch.equal(a, b) for pair in grids for a, b in zip(*pair, strict=True)
+    )
+
+
 def by_content(
     plain: PreTrainedModel, matrices: dict[str, StoredMatrix], inputs: dict[str, StoredInput], runtime: str
-) -> tuple[dict[str, Product], dict[str, Product]]:
-    """Return the matrices of products, and the tables of embeddings, by what they hold, see :func:`digest`.
+) -> tuple[Matrices, Matrices]:
+    """Return the matrices of products, and the tables of embeddings, by what they hold.
 
     Args:
         plain: The model without rounding, see :func:`~lit_compress.quantization.grids.take_apart`.
@@ -53,8 +119,7 @@ def by_content(
     Raises:
         ValueError: Integer products of runtimes cannot have such a scheme.
     """
-    products: dict[str, Product] = {}
-    tables: dict[str, Product] = {}
+    products, tables = Matrices(), Matrices()
     for name, stored in matrices.items():
         module = name.rpartition(".")[0]
         source = inputs.get(module)
@@ -67,7 +132,7 @@ def by_content(
         values = plain.get_parameter(name).detach()
         turned = values if stored.output_axis == 0 else values.t()
         is_table = hasattr(plain.get_submodule(module), "num_embeddings")
-        (tables if is_table else products)[digest(turned.numpy())] = product
+        (tables if is_table else products).add(turned.numpy(), product)
     return products, tables
 
 

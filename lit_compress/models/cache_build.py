@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from lit_compress.files import write_whole
 from lit_compress.models.cache_format import (
     CacheArray,
     Counts,
@@ -125,9 +126,7 @@ def _read_progress(folder: Path) -> Counts:
 
 
 def _write_progress(folder: Path, done: Counts) -> None:
-    temporary = folder / f"{_PROGRESS}.new"
-    temporary.write_text(json.dumps(asdict(done)), encoding="utf-8")
-    temporary.replace(folder / _PROGRESS)
+    write_whole(folder / _PROGRESS, json.dumps(asdict(done)))
 
 
 @contextmanager

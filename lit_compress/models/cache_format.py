@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from lit_compress.files import write_whole
 from lit_compress.models.architecture import describe
 from lit_compress.outputs import Capture
 
@@ -170,9 +171,7 @@ def write_meta(folder: Path, meta: Mapping[str, Any]) -> None:
         "arrays": [asdict(array) for array in meta["arrays"]],
     }
     text = json.dumps(plain, indent=1)
-    temporary = folder / f"{META}.new"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(folder / META)
+    write_whole(folder / META, text)
 
 
 def check_identity(folder: Path, meta: Mapping[str, Any], parts: Mapping[str, str], capture: Capture) -> None:

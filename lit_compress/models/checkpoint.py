@@ -90,9 +90,12 @@ def load(path: str | Path) -> PreTrainedModel:
 
 def _auto(config: PreTrainedConfig) -> Any:
     """Return the auto class of a folder of stock transformers: a language model, else a classifier."""
-    names = config.architectures or ()
-    is_language_model = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names)
-    return AutoModelForCausalLM if is_language_model else AutoModelForSequenceClassification
+    return AutoModelForCausalLM if is_language_model(config) else AutoModelForSequenceClassification
+
+
+def is_language_model(config: PreTrainedConfig) -> bool:
+    """Whether a configuration is that of a language model; all others are classifiers."""
+    return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in config.architectures or ())
 
 
 def check_place(path: Path) -> None:

@@ -36,6 +36,12 @@ def register(module: nn.Module, tensor: str, step: nn.Module) -> None:
         chain[index] = one
 
 
+def plain_name(name: str) -> str:
+    """Return the name that a parameter has without parametrizations, ``layer.weight`` for instance."""
+    inside = ".parametrizations." in name
+    return name.replace(".parametrizations.", ".").removesuffix(".original") if inside else name
+
+
 def step_on(module: Any, tensor: str, kind: type[Step]) -> Step | None:
     """Return the parametrization of a type on a tensor, ``None`` where it has none."""
     if not parametrize.is_parametrized(module, tensor):

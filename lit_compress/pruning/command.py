@@ -19,7 +19,13 @@ from lit_compress.pruning.sizes import ShrinkReport
 from lit_compress.pruning.source import Source, is_convnet, open_source, texts_in
 from lit_compress.pruning.summary import pruning_facts
 from lit_compress.pruning.verify import largest_difference
-from lit_compress.pruning.vocabulary import count_pieces, keep_used, trim_vocabulary
+from lit_compress.pruning.vocabulary import (
+    closed_pieces,
+    count_pieces,
+    keep_used,
+    trim_closed,
+    trim_vocabulary,
+)
 from lit_compress.pruning.vocabulary_guard import VocabularyLoss, vocabulary_loss
 
 #: Largest difference of a logit in float64, in units of the largest logit, with which two models are the same.
@@ -109,7 +115,11 @@ def shrink_command(
             "Expected --held-out and --most-changed with --vocabulary-from, whose choice they check; give it, or leave "
             "them out."
         )
+    else:
+        small, tokenizer, old_ids = _without_closed(small, tokenizer)
     exact = _verify(found, small, old_ids, must=uniform is None)
+    if vocabulary_from is None and old_ids is not None:
+        exact = False  # texts that use the closed pieces are read otherwise than when the model was judged
     if embedding_rank is not None:
         _narrow(small, embedding_rank, tokenizer, vocabulary_from)
         exact = False
@@ -121,6 +131,25 @@ def shrink_command(
     print(ShrinkReport.of(found.model, small))
     how = "lit_compress.load" if transforms_of(small) else "AutoModel…from_pretrained and lit_compress.load"
     print(f"Model folder: {place} (for {how})")
+
+
+def _without_closed(model: PreTrainedModel, tokenizer: Any) -> tuple[PreTrainedModel, Any, list[int] | None]:
+    """Cut out the word pieces whose rows are zero, with the tokenizer's; say so."""
+    if tokenizer is None:
+        closed = len(closed_pieces(model))
+        if closed > 1:  # one is the padding
+            print(
+                f"{closed} rows of the word embedding stay as zeros: there is no tokenizer to cut with them."
+            )
+        return model, None, None
+    small, trimmed, old_ids = trim_closed(model, tokenizer)
+    if old_ids is not None:
+        gone = model.config.vocab_size - small.config.vocab_size
+        print(
+            f"{gone} word pieces with zeros for rows are gone, from the tokenizer too: texts that use them become "
+            "other pieces. Fine-tune the folder, or measure it, before you use it."
+        )
+    return small, trimmed, old_ids
 
 
 def _narrow(model: PreTrainedModel, rank: int, tokenizer: Any, texts: str | None) -> None:

@@ -9,12 +9,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lit_compress.models.anatomy import dissect
+from lit_compress.models.parametrized import plain_name
 from lit_compress.pruning.counting import encoder_matrices
 from lit_compress.pruning.gates import GATES, Gates, gates_of
 from lit_compress.pruning.groups import Group, Slot
 from lit_compress.pruning.masks import kept_entries
-
-_PARAMETRIZED, _ORIGINAL = ".parametrizations.", ".original"
 
 
 def compressed_size(model: PreTrainedModel) -> tuple[float, int]:
@@ -25,21 +24,18 @@ def compressed_size(model: PreTrainedModel) -> tuple[float, int]:
 
     Returns:
         Share of the weights of the blocks' matrices that are closed; and the number of all parameters that are
-        neither masked nor cut out by ``shrink`` with the closed units.
+        neither masked nor cut out with the closed units; closed rows of the vocabulary are cut out by
+        ``lit-compress shrink``, with the tokenizer.
     """
     masks = kept_entries(model)
     closed = _closed_entries(model)
     dropped = _dropped_blocks(model)
-    named = {_plain(name): parameter for name, parameter in model.named_parameters()}
+    named = {plain_name(name): parameter for name, parameter in model.named_parameters()}
     kept = {name: _kept(name, tensor, masks, closed, dropped) for name, tensor in named.items()}
     matrices = [name for name in encoder_matrices(model, dissect(model)) if name in named]
     full = sum(named[name].numel() for name in matrices)
     params = sum(number for name, number in kept.items() if not name.startswith(f"{GATES}."))
     return 1.0 - sum(kept[name] for name in matrices) / full, params
-
-
-def _plain(name: str) -> str:
-    return name.replace(_PARAMETRIZED, ".").removesuffix(_ORIGINAL) if _PARAMETRIZED in name else name
 
 
 def _dropped_blocks(model: Any) -> tuple[str, ...]:

@@ -56,14 +56,19 @@ class Gate(nn.Module, ABC):
         """Return the gates of this forward pass, those of evaluation where there is none."""
         return self.decided() if self.drawn is None else self.drawn
 
-    def hold(self, values: Tensor) -> None:
+    def hold(self, values: Tensor | None) -> None:
         """Keep the gates of this forward pass.
 
         Args:
-            values: ``(units,)``.
+            values: ``(units,)``; ``None`` when it is over.
         """
         # Past torch, which would register gates that are parameters themselves a second time.
         vars(self)["drawn"] = values
+
+    def train(self, mode: bool = True) -> Gate:
+        """Let go of what was drawn: a part of the model may be called next, and gates of training are random."""
+        self.hold(None)
+        return super().train(mode)
 
     def forward(self) -> Tensor:
         """Return the gates of this forward pass."""
@@ -215,6 +220,7 @@ def install_gates(model: nn.Module, groups: Sequence[Group], make: Callable[[Gro
         present = added
         model.add_module(GATES, present)
         model.register_forward_pre_hook(_draw)
+        model.register_forward_hook(_let_go, always_call=True)
     else:
         present.groups += added.groups
         present.update(dict(added.items()))
@@ -229,6 +235,18 @@ def _draw(model: nn.Module, inputs: Any) -> None:
     if gates is not None:
         for _, gate in gates.pairs():
             gate.hold(gate.values() if gate.training else gate.decided())
+
+
+def _let_go(model: nn.Module, inputs: Any, output: Any) -> None:
+    """Forget the gates of evaluation: the locations may move before a part of the model is called on its own.
+
+    Those of training stay, because a backward pass with recomputed activations needs them again.
+    """
+    gates = gates_of(model)
+    if gates is not None:
+        for _, gate in gates.pairs():
+            if not gate.training:
+                gate.hold(None)
 
 
 def _connect(model: nn.Module, group: Group, gate: Gate) -> None:
@@ -268,5 +286,8 @@ def remove_gates(model: nn.Module) -> dict[str, Tensor]:
         release_norm(module)
     for key in [key for key, hook in model._forward_pre_hooks.items() if hook is _draw]:
         del model._forward_pre_hooks[key]
+    for key in [key for key, hook in model._forward_hooks.items() if hook is _let_go]:
+        del model._forward_hooks[key]
+        model._forward_hooks_always_called.pop(key, None)
     delattr(model, GATES)
     return decided

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from lit_compress.models.anatomy import Anatomy, Attention, Axis, Block, FeedForward, dissect
 from lit_compress.models.anatomy.family import projection_axes
 from lit_compress.models.low_rank import LowRankLinear, ends
+from lit_compress.models.parametrized import plain_name
 
 #: What can be cut out, from fine to coarse.
 STRUCTURES = ("neuron", "head", "rank", "feed_forward", "attention", "layer", "hidden", "vocabulary")
@@ -232,7 +233,12 @@ def _vocabulary(model: PreTrainedModel, anatomy: Anatomy) -> Group:
             "leave it out."
         )
     rows = Slot(anatomy.word_embedding, "weight", 0)
-    return Group("vocabulary", "vocabulary", int(tensor_of(model, rows).shape[0]), (rows,), (rows,))
+    stored = _stored(model, rows)
+    # An output layer that is tied to the embedding reads the same rows: closed ones are zero there too.
+    named = model.named_parameters(remove_duplicate=False)
+    names = dict.fromkeys(plain_name(name) for name, tensor in named if tensor is stored)
+    places = tuple(Slot(module, tensor, 0) for module, _, tensor in (name.rpartition(".") for name in names))
+    return Group("vocabulary", "vocabulary", int(tensor_of(model, rows).shape[0]), places, places)
 
 
 def _norm_slots(model: nn.Module, path: str) -> list[Slot]:

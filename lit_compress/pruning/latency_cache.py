@@ -20,6 +20,7 @@ from lit_compress.benchmark.environment import cpu_flags, cpu_name, gpu_name, li
 from lit_compress.files import write_whole
 from lit_compress.models.anatomy import dissect
 from lit_compress.models.transforms import transforms_of
+from lit_compress.processes import train_together
 from lit_compress.pruning.latency import Curve, LatencyTable, parts_of, pattern
 from lit_compress.pruning.latency_measure import Figures, measure_figures
 
@@ -51,7 +52,7 @@ def measured_or_cached(
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("Expected a CUDA device for target.device=cuda but torch finds none; set cpu.")
     found: list[Any] = [None]
-    together = distributed.is_available() and distributed.is_initialized()
+    together = train_together()
     if not together or distributed.get_rank() == 0:
         key = table_key(model, varied, device, batch, length, threads)
         if known is not None and known["key"] == key:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -18,6 +19,7 @@ from lit_compress.models.anatomy.family import projection_axes, replace
 from lit_compress.models.low_rank import LowRankLinear
 from lit_compress.models.transforms import record, rewrite
 from lit_compress.pruning.cutting import cut_slots
+from lit_compress.pruning.gates import gates_of
 from lit_compress.pruning.groups import find_groups, projections
 
 #: Ranks to start from: ``full`` computes exactly what the matrix does, ``equal`` has as many weights as the matrix.
@@ -34,13 +36,27 @@ def apply_low_rank(model: PreTrainedModel, ranks: Mapping[str, int], start: str 
         start: ``svd``: the best approximation of the layer; ``zeros``: nothing, because weights are loaded later.
 
     Raises:
-        ValueError: A rank is impossible, or the layer is none.
+        ValueError: A rank is impossible, the layer is none, or there are gates, masks or rounding on it already.
     """
     ranks = {path: int(rank) for path, rank in ranks.items()}
+    _refuse_covered(model, ranks)
     if not record(model, _NAME, {"ranks": ranks, "start": start}):
         return
     for path, rank in ranks.items():
         replace(model, path, factorize(model.get_submodule(path), rank, start))
+
+
+def _refuse_covered(model: nn.Module, ranks: Mapping[str, int]) -> None:
+    """Refuse layers that have something on them: new layers in their place would not have it."""
+    gated = gates_of(model) is not None  # gates of a whole layer lie on none of its matrices
+    for path in ranks:
+        layer = model.get_submodule(path)
+        hooks = layer._forward_pre_hooks or layer._forward_hooks
+        if not isinstance(layer, LowRankLinear) and (gated or hooks or parametrize.is_parametrized(layer)):
+            raise ValueError(
+                f"Expected an ordinary layer to factorise but {path} has gates, masks, rounding or hooks already; call "
+                "apply_low_rank before what puts them there."
+            )
 
 
 def default_ranks(model: PreTrainedModel, rank: str = "full") -> dict[str, int]:

@@ -187,9 +187,10 @@ def refuse_tied(model: nn.Module, tensors: Sequence[str]) -> None:
     for name in tensors:
         same = next((group for group in names.values() if name in group and len(group) > 1), None)
         if same is not None:
+            found = [other for other in same if other in tensors]
             raise ValueError(
                 f"Expected matrices of their own but {name} is tied to "
-                f"{next(other for other in same if other != name)}; leave it out with exclude."
+                f"{next(other for other in same if other != name)}; leave {' and '.join(found)} out with exclude."
             )
 
 

@@ -23,7 +23,8 @@ def shrink(model: PreTrainedModel, uniform: UniformShape | None = None, round_to
 
     A unit does nothing where its gates are closed, and where its weights are zero, whoever made them zero. The copy
     computes what the masked model computes. A closed attention or feed-forward network keeps the norm behind it, as
-    it does when it is masked.
+    it does when it is masked. Closed rows of the vocabulary stay as zeros, because the tokenizer has their pieces too:
+    :func:`~lit_compress.pruning.vocabulary.trim_closed` cuts both.
 
     Args:
         model: A model, masked or not, cut before or not; not changed.

@@ -7,17 +7,22 @@ from typing import Any
 import lightning.pytorch as pl
 from torch import nn
 
+from lit_compress.pruning.tokenizers import indispensable
+
 _OF_CONFIG = ("pad", "bos", "eos", "sep", "cls", "unk", "mask", "decoder_start")
 
 
 def special_tokens(trainer: pl.Trainer, model: nn.Module) -> list[int]:
-    """Return the ids of the special tokens, of the data's tokenizer and of the model's configuration.
+    """Return the ids of what the data's tokenizer cannot do without, and of the model's special tokens.
+
+    Those are special and added tokens, single characters and bytes: with them every text can still be encoded when
+    ``lit-compress shrink`` cuts the other pieces out.
 
     Raises:
-        ValueError: Nobody knows them.
+        ValueError: Nobody knows them, or the tokenizer is one that cannot be rewritten.
     """
     tokenizer: Any = getattr(getattr(trainer, "datamodule", None), "tokenizer_object", None)
-    ids = set(getattr(tokenizer, "all_special_ids", ()))
+    ids: set[Any] = set() if tokenizer is None else indispensable(tokenizer, set())
     config: Any = model.config
     ids |= {getattr(config, f"{name}_token_id", None) for name in _OF_CONFIG} - {None}
     if not ids:

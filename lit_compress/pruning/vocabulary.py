@@ -11,7 +11,9 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lit_compress.models.anatomy import dissect
 from lit_compress.models.anatomy.factorized_embedding import FactorizedEmbedding
+from lit_compress.pruning.counting import named_tensor
 from lit_compress.pruning.cutting import cut_slots
 from lit_compress.pruning.groups import Group, Slot
 from lit_compress.pruning.tokenizers import indispensable, trim_tokenizer
@@ -111,6 +113,42 @@ def trim_vocabulary(
     _cut_rows(small, old_ids)
     _write_ids(small, {old: new for new, old in enumerate(old_ids)})
     return small, new_tokenizer, old_ids
+
+
+def trim_closed(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[int] | None]:
+    """Return a model and a tokenizer without the pieces whose rows of the embedding are zero.
+
+    What a tokenizer needs stays, see :func:`trim_vocabulary`. Texts that use the other pieces become other ones, of
+    which most are characters.
+
+    Args:
+        model: The model, without gates; not changed.
+        tokenizer: Its fast tokenizer; not changed.
+
+    Returns:
+        The model, the tokenizer, and the old id of every new one; both as they are, and ``None``, where no piece goes.
+
+    Raises:
+        ValueError: The tokenizer cannot be rewritten.
+    """
+    closed = closed_pieces(model)
+    if closed <= {*tokenizer.all_special_ids}:  # often the row of the padding is zero
+        return model, tokenizer, None
+    kept = set(range(_embedding(model).num_embeddings)) - closed
+    if closed <= indispensable(tokenizer, kept) | _ids_of_model(model):
+        return model, tokenizer, None
+    return trim_vocabulary(model, tokenizer, kept)
+
+
+def closed_pieces(model: PreTrainedModel) -> set[int]:
+    """Return the ids whose rows of the word embedding are zero; none for models that read no tokens."""
+    path = dissect(model).word_embedding
+    if path is None:
+        return set()
+    rows = named_tensor(model, f"{path}.weight").detach()
+    return set((~rows.any(1)).nonzero().flatten().tolist())
 
 
 def _embedding(model: PreTrainedModel) -> nn.Embedding:

@@ -18,7 +18,8 @@ from lit_compress.quantization.grid import Grid, dequantize, grid_of, quantize, 
 from lit_compress.quantization.hessian import InputStatistics
 from lit_compress.quantization.scheme import Scheme
 
-# As in the published code: exponents 0, 0.05, …, 0.95, and ranges cut to 1, 0.975, …, 0.525 of what they cover.
+# As in the published code exponents are 0, 0.05, …, 0.95; ranges are cut to 1, 0.975, …, 0.525 of what they cover, in
+# steps half as large as there.
 _EXPONENTS = tuple(step / 20 for step in range(20))
 _CUTS = tuple(1 - step / 40 for step in range(20))
 

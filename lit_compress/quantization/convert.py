@@ -10,10 +10,17 @@ from torch import Tensor, nn
 from lit_compress.models.transforms import forget
 from lit_compress.pruning.folding import fold
 from lit_compress.quantization.clustering.codebook_weights import CODEBOOK_WEIGHTS
-from lit_compress.quantization.fake_weights import FAKE_WEIGHTS, FakeWeight, before_rounding, fake_weights_of
+from lit_compress.quantization.fake_weights import (
+    FAKE_WEIGHTS,
+    FakeWeight,
+    before_rounding,
+    fake_weights_of,
+    round_rows,
+)
 from lit_compress.quantization.grid import Grid
 from lit_compress.quantization.inputs import fix_ranges, input_quantizers_of
 from lit_compress.quantization.packed import PACKED_WEIGHTS, apply_packed_weights, packed_of
+from lit_compress.quantization.stage import OBSERVE
 from lit_compress.quantization.stored import stored_of
 
 
@@ -36,8 +43,8 @@ def refuse_unfinished(model: nn.Module) -> None:
     for name, quantizer in input_quantizers_of(model):
         if quantizer.observer is not None and not quantizer.observer.has_seen:
             raise ValueError(
-                f"Expected {name} to have read something in training, which its range is taken from, but it never ran; "
-                "leave it out with exclude."
+                f"Expected {name} to have read finite values in training, which its range is taken from, but it never "
+                "ran, or read infinities or NaN only; leave it out with exclude, or train in more than half precision."
             )
 
 
@@ -59,8 +66,7 @@ def to_integers(model: nn.Module) -> None:
         weight = before_rounding(model, name).clone()
         stores[name] = weight, fake.grid(weight)
     schemes = {name: asdict(fake.scheme) for name, fake in found.items()}
-    fold(model, FakeWeight)
-    forget(model, FAKE_WEIGHTS)
+    remove_fake_weights(model)
     if schemes:
         apply_packed_weights(model, schemes)
     with torch.no_grad():
@@ -68,6 +74,17 @@ def to_integers(model: nn.Module) -> None:
             if name in stores:
                 packed.fill(*stores[name])
     fix_ranges(model)
+
+
+def remove_fake_weights(model: nn.Module) -> None:
+    """Leave every matrix as it is before it is rounded, in place."""
+    for name, fake in list(fake_weights_of(model)):
+        fake.set_stage(OBSERVE)
+        hooks = model.get_submodule(name.rpartition(".")[0])._forward_hooks
+        for key in [key for key, hook in hooks.items() if hook is round_rows]:
+            del hooks[key]
+    fold(model, FakeWeight)
+    forget(model, FAKE_WEIGHTS)
 
 
 def to_floats(model: nn.Module) -> None:

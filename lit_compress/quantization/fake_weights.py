@@ -2,6 +2,9 @@
 
 A parametrization rounds what all others leave: whoever comes first, masks and gates are applied to the weight before
 it is rounded, and what they set to zero stays zero.
+
+Where every row of an embedding is rounded by itself, only the rows that were looked up are, behind the look-up: the
+same numbers and gradients, without the seventh of a training step that rounding the whole table took.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from lit_compress.quantization.scheme import Scheme
 from lit_compress.quantization.stage import Staged
 from lit_compress.quantization.straight_through import fake_quantize, fake_quantize_learned, first_step
 
+# What shares a scale within a row.
+_ROW_BY_ROW = ("channel", "group")
 #: Name of the transform.
 FAKE_WEIGHTS = "fake_weights"
 
@@ -50,6 +55,8 @@ class FakeWeight(Staged):
                 f"Expected a symmetric scheme for learned steps but got {scheme}; set symmetric: true."
             )
         self.scheme, self.output_axis = scheme, output_axis
+        #: Whether rows are rounded when they have been looked up, and the table stays as it is.
+        self.behind_lookup = False
         #: Weights in the matrix.
         self.size = shape.numel()
         count = len(rows_of(torch.empty(shape, device="meta"), scheme, output_axis))
@@ -72,8 +79,8 @@ class FakeWeight(Staged):
         return Grid(step, torch.zeros_like(step))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Return the weight on its grid; as it is where rounding has not begun."""
-        if not self.rounds:
+        """Return the weight on its grid; as it is where rounding has not begun, or follows the look-up."""
+        if not self.rounds or self.behind_lookup:
             return touched(weight, self.step)
         rows = rows_of(weight, self.scheme, self.output_axis)
         if self.step is not None:
@@ -83,6 +90,13 @@ class FakeWeight(Staged):
         else:
             rounded = fake_quantize(rows, self.grid(weight), self.scheme)
         return from_rows(rounded, weight, self.scheme, self.output_axis)
+
+    def looked_up(self, rows: Tensor) -> Tensor:
+        """Return rows of a table on its grid, ``(…, columns)``; as they are where rounding has not begun."""
+        if not self.rounds:
+            return rows
+        found = rows_of(rows.reshape(-1, rows.shape[-1]), self.scheme)
+        return fake_quantize(found, self.grid(rows.reshape(-1, rows.shape[-1])), self.scheme).view(rows.shape)
 
 
 def touched(weight: Tensor, idle: Tensor | None) -> Tensor:
@@ -138,6 +152,16 @@ def _register(module: nn.Module, tensor: str, scheme: Scheme, learned: bool) -> 
     weight: Tensor = getattr(module, tensor)
     fake = FakeWeight(weight.shape, scheme, output_axis(module), learned).train(module.training)
     register(module, tensor, fake.to(weight.device))
+    if isinstance(module, nn.Embedding) and scheme.per in _ROW_BY_ROW and not learned:
+        fake.behind_lookup = True
+        module.register_forward_hook(round_rows)
+
+
+def round_rows(module: nn.Module, inputs: Any, rows: Tensor) -> Tensor:
+    """Round what an embedding looked up: its forward hook."""
+    # By name and not by reference: a copy of the model has a parametrization of its own.
+    fake = step_on(module, "weight", FakeWeight)
+    return rows if fake is None else fake.looked_up(rows)
 
 
 def output_axis(module: nn.Module) -> int:

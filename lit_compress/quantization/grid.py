@@ -86,7 +86,8 @@ def grid_of(low: Tensor, high: Tensor, scheme: Scheme) -> Grid:
         scale = storable(torch.maximum(-low, high) / scheme.highest, scheme)
         return Grid(scale, torch.zeros_like(scale))
     scale = storable((high - low) / (scheme.highest - scheme.lowest), scheme)
-    return Grid(scale, (scheme.lowest - low / scale).round())
+    # A scale as it can be stored may be a little small for the range; zero stays one of the integers all the same.
+    return Grid(scale, (scheme.lowest - low / scale).round().clamp(scheme.lowest, scheme.highest))
 
 
 def per_channel(grid: Grid, scheme: Scheme) -> tuple[Grid, Scheme]:
@@ -109,9 +110,14 @@ def per_channel(grid: Grid, scheme: Scheme) -> tuple[Grid, Scheme]:
 
 
 def storable(scale: Tensor, scheme: Scheme) -> Tensor:
-    """Return scales that come back from where they are stored as they are, none of them zero."""
+    """Return scales that come back from where they are stored as they are, none of them zero or smaller."""
     scale = scale.clamp(min=_TINY[scheme.scale_dtype])
-    return scale.half().to(scale.dtype) if scheme.scale_dtype is torch.float16 else scale
+    if scheme.scale_dtype is not torch.float16:
+        return scale
+    nearest = scale.half()
+    # Upwards: tiny scales have few digits in float16, and a range is to stay covered.
+    above = (nearest.view(torch.int16) + 1).view(torch.float16)
+    return torch.where(nearest.to(scale.dtype) < scale, above, nearest).to(scale.dtype)
 
 
 def range_of(rows: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:

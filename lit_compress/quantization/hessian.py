@@ -85,6 +85,6 @@ def inverse_factor(hessian: Tensor, damp: float) -> tuple[Tensor, Tensor]:
         return torch.linalg.cholesky(inverse, upper=True), dead
     except torch.linalg.LinAlgError as error:
         raise ValueError(
-            f"Expected inputs that span the layer but their Hessian cannot be inverted with damp={damp}; give more "
-            "texts, or a larger damp."
+            f"Expected inputs that span the layer but their Hessian cannot be inverted with damp={damp}; calibrate "
+            "with more texts."
         ) from error

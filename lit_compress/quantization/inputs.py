@@ -51,6 +51,8 @@ class InputQuantizer(Staged):
             )
         self.scheme = scheme
         self.observer = None if ranges == DYNAMIC else OBSERVERS[ranges]()
+        # Of what was observed so far: some observers search for their range.
+        self._found: Grid | None = None
 
     def grid(self, values: Tensor | None = None) -> Grid:
         """Return the grid, with one row.
@@ -60,15 +62,26 @@ class InputQuantizer(Staged):
         """
         if self.observer is None:
             assert values is not None
-            low, high = torch.aminmax(values.detach().float())
-        else:
-            low, high = self.observer.range(self.scheme)
+            return self._covering(*torch.aminmax(values.detach().float()))
+        if self._found is None or self._found.scale.device != self.observer.low.device:
+            self._found = self._covering(*self.observer.range(self.scheme))
+        return self._found
+
+    @torch.inference_mode(False)  # what a validation finds is there in training, too
+    @torch.no_grad()
+    def _covering(self, low: Tensor, high: Tensor) -> Grid:
         return grid_of(low.float().view(1, 1), high.float().view(1, 1), self.scheme)
+
+    def after_load(self) -> None:
+        """Find the grid anew, too; see :meth:`Staged.after_load`."""
+        super().after_load()
+        self._found = None
 
     def forward(self, values: Tensor) -> Tensor:
         """Return values of any shape on the grid; as they are where rounding has not begun."""
         if self.observer is not None and self.training and not self.is_frozen:
             self.observer.observe(values)
+            self._found = None
         if not self.rounds:
             return values
         return fake_quantize(values.reshape(1, -1), self.grid(values), self.scheme).view(values.shape)
@@ -134,7 +147,7 @@ def fix_ranges(model: nn.Module) -> None:
                 (fixed.low, fixed.high), quantizer.observer.range(quantizer.scheme), strict=True
             ):
                 end.copy_(value)
-            quantizer.observer = fixed
+            quantizer.observer, quantizer._found = fixed, None
         quantizer.eval()
         quantizer.set_stage(FROZEN)
     for name, arguments in transforms_of(model):

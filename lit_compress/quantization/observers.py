@@ -13,6 +13,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
 
+from lit_compress.processes import train_together
 from lit_compress.quantization.grid import Grid, dequantize, grid_of, quantize
 from lit_compress.quantization.scheme import Scheme
 
@@ -22,17 +23,17 @@ _CUTS = 100
 
 
 def extremes(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the least and the largest value, of all processes that train together."""
+    """Return the least and the largest value, of all processes that train together.
+
+    Where one of the values is infinite or no number there is no range, infinity to minus infinity: a step that
+    overflows in half precision is skipped, and must not be remembered.
+    """
     low, high = torch.aminmax(values.detach())
-    if _together():
-        ends = torch.stack((-low, high))
+    ends = torch.stack((-low, high))
+    ends = torch.where(ends.isfinite().all(), ends, -torch.inf)
+    if train_together():
         distributed.all_reduce(ends, distributed.ReduceOp.MAX)
-        low, high = -ends[0], ends[1]
-    return low, high
-
-
-def _together() -> bool:
-    return distributed.is_available() and distributed.is_initialized()
+    return -ends[0], ends[1]
 
 
 class Observer(nn.Module, ABC):
@@ -43,16 +44,24 @@ class Observer(nn.Module, ABC):
 
     low: Tensor
     high: Tensor
+    #: How many batches were left out for values that are infinite or no numbers.
+    skipped: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         # Nothing was seen: the range is empty.
         self.register_buffer("low", torch.tensor(float("inf")))
         self.register_buffer("high", torch.tensor(float("-inf")))
+        self.register_buffer("skipped", torch.tensor(0), persistent=False)
 
     @abstractmethod
     def observe(self, values: Tensor) -> None:
         """Take values of any shape into account."""
+
+    def _extremes(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = extremes(values)
+        self.skipped += low > high
+        return low, high
 
     def range(self, scheme: Scheme) -> tuple[Tensor, Tensor]:
         """Return the least and the largest value to cover, as scalars.
@@ -74,7 +83,7 @@ class MinMax(Observer):
     @torch.no_grad()
     def observe(self, values: Tensor) -> None:
         """See :meth:`Observer.observe`."""
-        low, high = extremes(values)
+        low, high = self._extremes(values)
         self.low.copy_(torch.minimum(self.low, low))
         self.high.copy_(torch.maximum(self.high, high))
 
@@ -100,10 +109,11 @@ class MovingAverage(Observer):
     @torch.no_grad()
     def observe(self, values: Tensor) -> None:
         """See :meth:`Observer.observe`."""
-        for seen, now in zip((self.low, self.high), extremes(values), strict=True):
+        for seen, now in zip((self.low, self.high), self._extremes(values), strict=True):
             now = now.to(seen.dtype)
             # No branch: it would wait for the device in every step.
-            seen.copy_(torch.where(seen.isinf(), now, seen + self.momentum * (now - seen)))
+            average = torch.where(seen.isinf(), now, seen + self.momentum * (now - seen))
+            seen.copy_(torch.where(now.isinf(), seen, average))
 
 
 class _Histogram(Observer):
@@ -119,14 +129,17 @@ class _Histogram(Observer):
     def observe(self, values: Tensor) -> None:
         """See :meth:`Observer.observe`."""
         flat = values.detach().reshape(-1).float()
-        low, high = extremes(flat)
+        low, high = self._extremes(flat)
         low, high = torch.minimum(self.low, low), torch.maximum(self.high, high)
+        if not bool(low <= high):  # nothing finite was seen yet, by any process
+            return
         if self.has_seen and (low < self.low or high > self.high):
             self.counts.copy_(self._counted(self._centres(), self.counts, low, high))
         self.low.copy_(low)
         self.high.copy_(high)
         counts = self._counted(flat, None, low, high)
-        if _together():
+        counts *= flat.isfinite().all()
+        if train_together():
             distributed.all_reduce(counts)
         self.counts += counts
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -75,6 +75,7 @@ def quantize_model(
     refuse_few_bits(model)
     schemes, projections = _schemes(model, weights, embeddings, include, exclude)
     refuse_tied(model, list(schemes))
+    _refuse_no_numbers(model, schemes)
     cuts = not isinstance(weights, Scheme)
     tell = tell or (lambda text, share: None)
     grids: dict[str, tuple[Scheme, Grid]] = {}
@@ -108,6 +109,15 @@ def quantize_model(
     _store(model, grids)
     if activations is not None:
         _observe(model, projections, activations, ranges, batches, tell)
+
+
+def _refuse_no_numbers(model: nn.Module, names: Iterable[str]) -> None:
+    for name in names:
+        if not bool(model.get_parameter(name).isfinite().all()):
+            raise ValueError(
+                f"Expected finite weights but {name} holds infinities or NaN; train the model anew, or leave it out "
+                "with exclude."
+            )
 
 
 def _refuse_to_smooth(method: str, activations: Scheme | None) -> None:
@@ -177,7 +187,7 @@ def _observe(
 
 def _check_range(name: str, quantizer: InputQuantizer) -> None:
     observer = quantizer.observer
-    if observer is None or not observer.has_seen or not bool((observer.low + observer.high).isfinite()):
+    if observer is None or not observer.has_seen or bool(observer.skipped):
         raise ValueError(
             f"Expected finite values before {name} on the texts but there were none, or infinities or NaN; check "
             "the model and the texts, or leave it out with exclude."

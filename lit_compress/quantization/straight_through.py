@@ -65,7 +65,7 @@ class _Straight(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (inside,) = ctx.saved_tensors
-        return None if inside is None else gradients[0] * inside, None, None, None, None
+        return None if inside is None else _where(inside, gradients[0]), None, None, None, None
 
 
 class _Learned(torch.autograd.Function):
@@ -84,4 +84,9 @@ class _Learned(torch.autograd.Function):
         size = 1 / math.sqrt(ratio.shape[1] * ctx.highest)
         slope = torch.where(inside, kept - ratio, kept)
         to_step = (gradients[0].to(slope.dtype) * slope).sum(1, keepdim=True) * size
-        return gradients[0] * inside, to_step, None, None
+        return _where(inside, gradients[0]), to_step, None, None
+
+
+def _where(inside: Tensor, gradient: Tensor) -> Tensor:
+    # The same bits as numbers: products with booleans take four times as long on a CPU.
+    return gradient * inside.view(torch.uint8)

@@ -11,8 +11,7 @@ from lit_compress.quantization.clustering.clustered_weights import (
     ClusteredWeight,
     clustered_weights_of,
 )
-from lit_compress.quantization.convert import to_floats
-from lit_compress.quantization.fake_weights import FAKE_WEIGHTS, FakeWeight, fake_weights_of
+from lit_compress.quantization.convert import remove_fake_weights, to_floats
 from lit_compress.quantization.inputs import INPUT_QUANTIZERS, remove_input_quantizers
 from lit_compress.quantization.stage import OBSERVE
 
@@ -29,12 +28,12 @@ def unround(model: nn.Module) -> nn.Module:
     Returns:
         The model.
     """
-    for steps in (fake_weights_of(model), clustered_weights_of(model)):
-        for _, step in steps:
-            step.set_stage(OBSERVE)
-    fold(model, (FakeWeight, ClusteredWeight))
+    for _, step in clustered_weights_of(model):
+        step.set_stage(OBSERVE)
+    fold(model, ClusteredWeight)
+    remove_fake_weights(model)
     remove_input_quantizers(model)
     to_floats(model)
-    for name in (FAKE_WEIGHTS, CLUSTERED_WEIGHTS, INPUT_QUANTIZERS):
+    for name in (CLUSTERED_WEIGHTS, INPUT_QUANTIZERS):
         forget(model, name)
     return model

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lit_compress.auto import judge, keep
+from lit_compress.auto import judge, keep, search
 from lit_compress.auto.command import auto_command
 from lit_compress.benchmark import measure, process
 from lit_compress.benchmark.artefacts import Artefact, Failure, PrepareError
@@ -91,20 +91,30 @@ def scripted(tmp_path, monkeypatch):
     run = tmp_path / "run"
     save_folder(run / "model", tiny_bert(layers=2, labels=2), None, {"method": "soft targets"})
     write_data(tmp_path, run / "config.yaml")
-    script = str(Path(__file__).with_name("route_worker.py"))
-    monkeypatch.setattr(process, "worker_command", lambda: [sys.executable, "-S", script])
-    monkeypatch.setattr(measure, "prepare", scripted_prepare)
-    monkeypatch.setattr(judge, "prepare", scripted_prepare)
     found = Scripted(run)
+    script_routes(found, monkeypatch)
+    found.behave()
+    return found
+
+
+def script_routes(found, patch):
+    """Let routes be as ``behaviour.json`` says in this process."""
+    script = str(Path(__file__).with_name("route_worker.py"))
+    patch.setattr(process, "worker_command", lambda: [sys.executable, "-S", script])
+    patch.setattr(measure, "prepare", scripted_prepare)
+    patch.setattr(judge, "prepare", scripted_prepare)
 
     def export(folder, format, precision, out, data, split):
         found.exports.append((format, precision, out))
         if f"{format}-{precision}" in found.unexportable:
             raise ValueError("it computes something else on real texts")
 
-    monkeypatch.setattr(keep, "_export", export)
-    found.behave()
-    return found
+    patch.setattr(keep, "_export", export)
+
+
+def measure_one_by_one(patch):
+    """Let every route have a session of its own beside the original."""
+    patch.setattr(search, "sessions_of", lambda candidates: [[candidate] for candidate in candidates])
 
 
 def write_data(folder, config, rows=40, label="label"):

@@ -1,12 +1,10 @@
 """The verb with scripted routes: what is tried, dropped, measured, chosen, kept, resumed and refused."""
 
-import json
-
 import pytest
 
 from lit_compress.auto import search
 from lit_compress.benchmark.process import WorkerProcess
-from tests.auto.conftest import MEGABYTE, ROUTES, write_data
+from tests.auto.conftest import MEGABYTE, ROUTES, measure_one_by_one, write_data
 
 
 def flat(capsys):
@@ -287,19 +285,31 @@ def test_interrupted_search_says_what_is_kept_and_goes_on(scripted, monkeypatch,
 
 def test_several_sessions_are_compared_by_the_ratio_to_the_original(scripted, monkeypatch, capsys):
     # One route at a time: every session of the scripted machine has a speed of its own.
-    monkeypatch.setattr(search, "sessions_of", lambda candidates: [[candidate] for candidate in candidates])
+    measure_one_by_one(monkeypatch)
     scripted.auto(0.97)
     assert len({row["session"] for row in scripted.records("results.jsonl")}) == 3
     assert "onnx-int8 is the fastest" in flat(capsys)
 
 
-def test_line_that_a_kill_cut_short_is_judged_again(scripted):
+@pytest.mark.parametrize("name", ["quality.jsonl", "results.jsonl"])
+def test_line_that_a_kill_cut_short_is_found_again(scripted, name):
     scripted.auto(0.97)
-    path = scripted.out / "quality.jsonl"
+    path = scripted.out / name
     path.write_text(path.read_text()[:-20])
+    for _ in range(2):  # and the line does not lie in the way later
+        (scripted.run / "log").write_text("")
+        scripted.auto(0.97)
+    assert scripted.log == []
+    routes = {line["runtime" if name == "results.jsonl" else "route"] for line in scripted.records(name)}
+    assert routes == set(ROUTES)
+
+
+def test_refuses_a_damaged_line_that_is_not_the_last_one(scripted):
     scripted.auto(0.97)
-    good = [line for line in path.read_text().splitlines() if line.endswith("}")]
-    assert [json.loads(line)["route"] for line in good] == list(ROUTES)
+    path = scripted.out / "results.jsonl"
+    path.write_text("{\n" + path.read_text())
+    with pytest.raises(ValueError, match=r"in line 1 of .*results\.jsonl but got '\{'"):
+        scripted.auto(0.97)
 
 
 # -- bad input -------------------------------------------------------------------------------------

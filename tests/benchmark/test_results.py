@@ -5,6 +5,7 @@ import pytest
 from lit_compress.benchmark.measure import measure
 from lit_compress.benchmark.protocol import Candidate, Protocol
 from lit_compress.benchmark.results import add_quality_ratios, append_rows, read_results, to_row
+from tests.export.single_texts import full_disk
 from tests.report.rows import make_row, make_teacher
 
 KEYS = {
@@ -105,21 +106,54 @@ def test_names_with_line_separators_stay_in_their_row(tmp_path, character):
         read_results(path)
 
 
-def test_line_cut_short_by_a_kill_does_not_swallow_the_next_one(tmp_path):
+# The last one within a letter of two bytes.
+@pytest.mark.parametrize("cut", [b"{", b'{"schema": 2, "mod', '{"schema": 2, "model": "é'.encode()[:-1]])
+def test_line_cut_short_by_a_kill_is_left_out_and_goes_with_the_next_one(tmp_path, cut):
     path = tmp_path / "results.jsonl"
     append_rows(path, [make_row(model="a")])
-    path.write_text(path.read_text() + '{"schema": 2, "mod')
+    whole = path.read_bytes()
+    path.write_bytes(whole + cut)
+    assert [row["model"] for row in read_results(path, allow_cut=True)] == ["a"]
+    with pytest.raises(ValueError, match=r"in line 2 of .*results\.jsonl .*cut short by a kill; delete"):
+        read_results(path)
     append_rows(path, [make_row(model="b")])
-    lines = path.read_text().splitlines()
-    assert len(lines) == 3 and json.loads(lines[2])["model"] == "b"
+    assert path.read_bytes().startswith(whole)
+    assert [row["model"] for row in read_results(path)] == ["a", "b"]
+
+
+def test_a_line_that_only_lacks_its_end_is_kept(tmp_path):
+    path = tmp_path / "results.jsonl"
+    append_rows(path, [make_row(model="a")])
+    path.write_bytes(path.read_bytes().rstrip())
+    assert [row["model"] for row in read_results(path, allow_cut=True)] == ["a"]
+    append_rows(path, [make_row(model="b")])
+    assert [row["model"] for row in read_results(path)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("before", [[], ["a"], ["a", "b"]])
+def test_refuses_to_leave_half_a_line_on_a_full_disk(tmp_path, before):
+    path = tmp_path / "results.jsonl"
+    append_rows(path, [make_row(model=name) for name in before])
+    old = path.read_bytes()
+    # There is room for the first of two rows and for half of the second.
+    room = len(old) + len(json.dumps(make_row(model="c"))) * 3 // 2
+    with (
+        full_disk(room),
+        pytest.raises(OSError, match=r"Expected to write .*results\.jsonl but got: File too large; check"),
+    ):
+        append_rows(path, [make_row(model="c"), make_row(model="d")])
+    assert path.read_bytes() == old
+    append_rows(path, [make_row(model="c")])
+    assert [row["model"] for row in read_results(path)] == [*before, "c"]
 
 
 def test_refuses_a_corrupt_line_by_its_number(tmp_path):
     path = tmp_path / "results.jsonl"
     append_rows(path, [make_row()])
     path.write_text(path.read_text() + "\n" + '{"schema": 2, "mod\n')
-    with pytest.raises(ValueError, match=r"in line 3 of .*results\.jsonl but got.*delete that line"):
-        read_results(path)
+    for allow_cut in (False, True):  # it is not the last one: nobody would measure it again
+        with pytest.raises(ValueError, match=r"in line 3 of .*results\.jsonl but got.*delete that line"):
+            read_results(path, allow_cut)
 
 
 def test_refuses_rows_of_a_newer_release(tmp_path):

@@ -5,8 +5,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
+from torch.nn.utils import parametrize
 
-from lit_compress.callbacks import L0Pruning
+from lit_compress.callbacks import QAT, L0Pruning, WeightClustering
 from lit_compress.callbacks.alive import alive_blocks
 from lit_compress.callbacks.student import deployable
 from lit_compress.models.low_rank import LowRankLinear
@@ -18,9 +19,21 @@ from lit_compress.pruning.hard_concrete_gates import multipliers_of
 from lit_compress.pruning.target import Target
 from tests.callbacks.conftest import data_module
 from tests.callbacks.l0_fits import SETS, fit, l0, wide
+from tests.callbacks.pruned import pruning
 from tests.tiny import tiny_batch, tiny_bert
 
 TOTAL = WeightCount(tiny_bert(layers=2, hidden=32), []).total
+
+
+def covered(model):
+    """Paths of the linear layers of the blocks on whose weights something lies."""
+    return [
+        path
+        for path, module in model.named_modules()
+        if ".layer." in path
+        and isinstance(module, nn.Linear)
+        and parametrize.is_parametrized(module, "weight")
+    ]
 
 
 def size(model):
@@ -48,6 +61,16 @@ def test_the_target_is_met_and_reported_as_shrunk(name, evaluation, tmp_path):
     batch = {key: value for key, value in tiny_batch().items() if key in ("input_ids", "attention_mask")}
     masked = module.net.double().eval()(**batch).logits
     assert torch.allclose(deployable(module.net)(**batch).logits, masked, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("sparsity", [0.2, 0.3, 0.4, 0.5])
+def test_a_small_target_of_ranks_is_met_although_factors_are_merged(sparsity, tmp_path):
+    # A matrix that keeps most of its ranks is shipped as one: there closing ranks removes nothing.
+    callback = l0("flop", target=Target(sparsity=sparsity))
+    module = fit([callback], tmp_path, steps=40)
+    measured = 1 - WeightCount(deployable(module.net), []).stored / TOTAL
+    assert measured == pytest.approx(sparsity, abs=0.005)
+    assert callback.figures(module.net)["compress/sparsity"] == pytest.approx(measured, abs=1e-6)
 
 
 @pytest.mark.parametrize(("penalty", "sparsity"), [(1e-6, 0.0), (1e4, 1.0)])
@@ -283,6 +306,42 @@ def test_two_sets_in_one_recipe(tmp_path):
     module = fit(pair, tmp_path, steps=3)
     assert pair[0].state_key != pair[1].state_key
     assert {group.structure for group in gates_of(module.net).groups} == {"head", "neuron"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: pruning("weight", target=Target(sparsity=0.3)),
+        lambda: pruning("head", target=Target(sparsity=0.1)),
+        lambda: L0Pruning(["head"], penalty=1.0, part="heads", drop=0.4),
+    ],
+    ids=["weights", "heads by score", "heads by gates"],
+)
+def test_flop_with_others_in_either_order(other, tmp_path):
+    batch = {key: value for key, value in tiny_batch().items() if key in ("input_ids", "attention_mask")}
+    ends = []
+    for order in (1, -1):
+        pair = [other(), l0("flop", low_rank="equal", target=Target(sparsity=0.4))][::order]
+        # In float64: Adam makes large steps of the rounding noise that another order of products is.
+        module = fit(pair, tmp_path, steps=12, module=wide().double())
+        # What the other one closes or rounds lies on the factors, and is there at the end.
+        assert all(name.split(".")[-1] in ("reduce", "expand") for name in covered(module.net))
+        net = module.net.eval()
+        figures = [callback.figures(net)["compress/sparsity"] for callback in pair[::order]]
+        small = deployable(net)
+        assert torch.allclose(small(**batch).logits, net(**batch).logits, atol=1e-10, rtol=0)
+        ends.append((small(**batch).logits, figures, size(small)))
+    assert torch.allclose(ends[0][0], ends[1][0], atol=1e-9, rtol=0)
+    assert ends[0][1:] == ends[1][1:]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(
+    ("other", "message"), [(QAT, "but got rank, whose factors"), (WeightClustering, "prune in a first fit")]
+)
+def test_refuses_rank_beside_rounding_in_either_order(other, message, order, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        fit([other(), l0("flop")][::order], tmp_path)
 
 
 def test_flop_starts_as_the_model_and_keeps_layers_factorised(tmp_path):

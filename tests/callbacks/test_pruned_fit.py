@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 import yaml
+from transformers import AutoTokenizer
 
 import lit_compress
 from lit_compress.__main__ import main
@@ -13,6 +14,7 @@ from lit_compress.callbacks import Benchmark, L0Pruning, ModelFolder, Pruning
 from lit_compress.callbacks.student import deployable
 from lit_compress.callbacks.transform import TransformCallback, rounding_of
 from lit_compress.models import Pretrained
+from lit_compress.models.checkpoint import save_folder
 from lit_compress.models.rebuild import rebuild_student
 from lit_compress.models.transforms import transforms_of
 from lit_compress.modules import AdamW, FineTuning
@@ -21,7 +23,7 @@ from lit_compress.pruning.gates import gates_of
 from lit_compress.pruning.source import texts_in
 from lit_compress.pruning.target import Target
 from tests.callbacks.conftest import data_module
-from tests.tiny import tiny_bert
+from tests.tiny import WORDS, tiny_bert
 
 
 class CloseUnits(TransformCallback):
@@ -207,7 +209,7 @@ def test_the_verb_makes_the_same_folder_from_the_checkpoint(run, tmp_path, capsy
 
 
 def test_the_verb_makes_a_uniform_folder_with_fewer_words(run, tmp_path, capsys):
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
     _, _, folder = run
     texts = tmp_path / "texts.txt"
@@ -239,6 +241,53 @@ def test_the_verb_shrinks_a_folder_again(run, tmp_path, capsys):
     assert main(["shrink", str(folder / "model"), "--out", str(tmp_path / "second")]) == 0
     first, second = lit_compress.load(folder / "model"), lit_compress.load(tmp_path / "second")
     assert transforms_of(first) == transforms_of(second)
+
+
+@pytest.fixture
+def closed_words(data, make_trainer, tmp_path):
+    """A finished run in which a third of the word pieces were closed."""
+    callback = Pruning("vocabulary", target=Target(sparsity=0.3), every_n_steps=1)
+    trainer = make_trainer(callback, ModelFolder())
+    trainer.fit(module(tiny_bert(labels=2)), data)
+    return trainer, tmp_path / "run"
+
+
+def test_the_verb_cuts_closed_word_pieces_out_with_the_tokenizer(closed_words, data, tmp_path, capsys):
+    trainer, folder = closed_words
+    masked = best(trainer).student.double().eval()
+    closed = set((gates_of(masked).decided()["vocabulary"] == 0).nonzero().flatten().tolist())
+    assert len(closed) == 30
+    logged = int(trainer.callback_metrics["compress/params"])
+    # What the fit ends in computes what was judged: all rows are there, and the tokenizer is the full one.
+    shipped = lit_compress.load(folder / "model").double()
+    assert shipped.config.vocab_size == 100 and logged == shipped.num_parameters() - 30 * 32
+    for source in (folder, folder / "model"):
+        out = tmp_path / f"small-{source.name}"
+        assert main(["shrink", str(source), "--out", str(out)]) == 0
+        shown = capsys.readouterr().out
+        assert "30 word pieces with zeros for rows are gone" in shown and "100 → 70" in shown
+        small, tokenizer = lit_compress.load(out).double(), AutoTokenizer.from_pretrained(out)
+        assert (small.num_parameters(), small.config.vocab_size, len(tokenizer)) == (logged, 70, 70)
+        assert "metrics" not in json.loads((out / "lit_compress.json").read_text())
+        full = AutoTokenizer.from_pretrained(folder / "model")
+        words = [word for word, index in full.get_vocab().items() if word in WORDS and index not in closed]
+        text = " ".join(words)
+        with torch.no_grad():
+            found = small(**tokenizer(text, return_tensors="pt")).logits
+            wanted = masked(**full(text, return_tensors="pt")).logits
+        assert len(words) > 2 and (found - wanted).abs().max() < 1e-10
+        gone = next(word for word in WORDS if full.get_vocab()[word] in closed)
+        assert tokenizer.tokenize(gone) == [gone[0], *(f"##{letter}" for letter in gone[1:])]
+
+
+def test_the_verb_says_so_where_there_is_no_tokenizer_to_cut_with(tmp_path, capsys):
+    model = tiny_bert(labels=2)
+    with torch.no_grad():
+        model.bert.embeddings.word_embeddings.weight[60:] = 0
+    folder = save_folder(tmp_path / "model", model, None, {})
+    assert main(["shrink", str(folder), "--out", str(tmp_path / "small")]) == 0
+    assert "41 rows of the word embedding stay as zeros" in capsys.readouterr().out
+    assert lit_compress.load(tmp_path / "small").config.vocab_size == 100
 
 
 @pytest.mark.parametrize(

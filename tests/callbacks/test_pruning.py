@@ -5,16 +5,18 @@ import copy
 import lightning.pytorch as pl
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 
 from lit_compress.callbacks import Pruning
 from lit_compress.callbacks.student import deployable
 from lit_compress.models.anatomy import dissect
+from lit_compress.models.checkpoint import save_folder
 from lit_compress.modules import AdamW, Distillation, FineTuning
 from lit_compress.objectives import HardLabels, SoftTargets
 from lit_compress.pruning import Magnitude, Movement, Target
 from lit_compress.pruning.counting import encoder_matrices, named_tensor
 from lit_compress.pruning.gates import gates_of
-from lit_compress.pruning.masks import masks_of, original
+from lit_compress.pruning.masks import apply_weight_masks, masks_of, original
 from lit_compress.pruning.shrink import shrink
 from lit_compress.schedules import Cubic, Linear, Progress, Staircase, Switch
 from tests.callbacks.foreign import Foreign, fit
@@ -333,11 +335,48 @@ def test_what_is_shipped_computes_what_was_validated(structure, tmp_path):
     ids = inputs()
     assert torch.allclose(shipped(**ids).logits, expected, atol=1e-10)
     assert not [key for key in shipped.state_dict() if "parametrizations" in key or "gates" in key]
-    if structure in ("weight", "block", "2:4", "vocabulary"):
+    if structure in ("weight", "2:4", "vocabulary"):
         assert shipped.state_dict().keys() == tiny_bert(layers=2, hidden=16).state_dict().keys()
         assert encoder(shipped)[0].shape == (16, 16)
-    else:
+    elif structure != "block":  # of which not every decision empties a row
         assert shipped.num_parameters() < tiny_bert(layers=2, hidden=16).num_parameters()
+
+
+def test_rows_and_heads_without_a_block_are_cut_out_of_what_is_shipped():
+    """Eight of 32 neurons and one of four heads have no block left: their rows, biases and columns go."""
+    model = tiny_bert(layers=2, hidden=16).double().eval()
+    names = encoder_matrices(model, dissect(model))
+    apply_weight_masks(model, names, (4, 4))
+    with torch.no_grad():
+        for name, mask in masks_of(model):
+            if name.endswith("0.intermediate.dense.weight"):
+                mask.keep[:2] = False
+            if name.endswith("1.attention.output.dense.weight"):
+                mask.keep[:, 2] = False
+            if name.endswith("1.attention.self.query.weight"):
+                mask.keep[0, :3] = False
+    expected = model(**inputs()).logits
+    shipped = deployable(model)
+    assert torch.allclose(shipped(**inputs()).logits, expected, atol=1e-10)
+    blocks = shipped.bert.encoder.layer
+    assert [block.intermediate.dense.out_features for block in blocks] == [24, 32]
+    assert [block.attention.self.query.out_features for block in blocks] == [16, 12]
+    gone = 8 * (16 + 1 + 16) + 3 * 4 * (16 + 1) + 4 * 16
+    assert shipped.num_parameters() == tiny_bert(layers=2, hidden=16).num_parameters() - gone
+    assert shipped.state_dict().keys() == shrink(model).state_dict().keys()
+
+
+@pytest.mark.parametrize("block", [(1, 1), (4, 4)])
+def test_zeros_that_empty_nothing_leave_a_model_that_stock_transformers_loads(block, tmp_path):
+    model = tiny_bert(layers=2, hidden=16).eval()
+    apply_weight_masks(model, encoder_matrices(model, dissect(model)), block)
+    with torch.no_grad():
+        for _, mask in masks_of(model):
+            mask.keep[0, 0] = False
+        expected = model(**inputs()).logits
+        save_folder(tmp_path, deployable(model), None, {})
+        stock = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+        assert torch.equal(stock(**inputs()).logits, expected)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lit_compress.pruning import Frequency
+from lit_compress.pruning import Frequency, Movement, Target
 from tests.callbacks.foreign import fit
 from tests.callbacks.pruned import SCORES, STRUCTURES, pruning
 
@@ -44,6 +44,33 @@ def test_killed_and_resumed_is_bit_identical(structure, score, tmp_path):
     assert closed[1] > 0
     assert not middle["callbacks"][callback.state_key]["frozen"]
     assert closed[0] < closed[1] or structure in ("attention", "feed_forward", "layer")
+
+
+@pytest.mark.parametrize("structure", ["weight", "block", ["head", "neuron"]])
+def test_the_same_with_scores_that_start_from_magnitudes(structure, tmp_path):
+    def build():
+        name = structure if isinstance(structure, str) else "head"
+        return pruning(name, "movement", structure=structure, score=Movement(lr=0.05, start_from="magnitude"))
+
+    callback, middle, state = check(build, tmp_path)
+    kept = middle["callbacks"][callback.state_key]["kept"]
+    assert kept and all(numbers.count_nonzero() for numbers in kept.values())
+    closed = [key for key in state if key.endswith((".keep", ".open")) and not state[key].all()]
+    assert closed and (
+        {key.rpartition("/")[2] for key in closed} >= {"neuron.open"} or structure != ["head", "neuron"]
+    )
+
+
+@pytest.mark.parametrize("score", ["magnitude", "taylor"])
+def test_the_same_with_several_structures_in_one_callback(score, tmp_path):
+    _, middle, state = check(
+        lambda: pruning("head", score, structure=["head", "neuron", "hidden"], target=Target(sparsity=0.5)),
+        tmp_path,
+    )
+    before, after = middle["state_dict"], state
+    gates = [key for key in state if key.endswith(".open")]
+    assert {key.rpartition("/")[2] for key in gates} == {"head.open", "neuron.open", "net.gates.hidden.open"}
+    assert any(not torch.equal(before[key], after[key]) for key in gates)
 
 
 @pytest.mark.parametrize("score", [*SCORES, "frequency"])

@@ -2,6 +2,9 @@
 
 import contextlib
 import resource
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -45,3 +48,33 @@ def full_disk(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+# The call of an export in a process of its own: what torch writes in C++ may end the process.
+_EXPORT = """
+import importlib, sys
+from pathlib import Path
+from tests.export.single_texts import full_disk
+from tests.tiny import tiny_bert
+_, module, function, path, size = sys.argv
+export = getattr(importlib.import_module(module), function)
+try:
+    with full_disk(int(size)):
+        export(tiny_bert(layers=1), Path(path))
+except OSError as error:
+    print(f"refused: {error}")
+"""
+
+
+def refusal_of_a_full_disk(export, path, size):
+    """Export a tiny model to a path in a process that may write ``size`` bytes to a file; return its refusal."""
+    done = subprocess.run(
+        [sys.executable, "-c", _EXPORT, export.__module__, export.__name__, str(path), str(size)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("refused: "), done.stdout
+    return done.stdout.removeprefix("refused: ").strip()

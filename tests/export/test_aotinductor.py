@@ -15,6 +15,7 @@ from lit_compress.export.aotinductor import export_aotinductor
 from lit_compress.export.infer import aotinductor as infer
 from lit_compress.export.parity import ParityError, relative_error
 from lit_compress.models.checkpoint import save_folder
+from tests.export.single_texts import full_disk
 from tests.export.test_ragged import ragged
 from tests.export.test_torchscript import LONGEST, batches, clean_process, run, wanted
 from tests.tiny import tiny_bert, tiny_model
@@ -165,16 +166,56 @@ def test_refuses_to_build_without_a_compiler(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_is_left_when_the_disk_is_full_or_the_compiler_fails(tmp_path, monkeypatch):
-    def compile(program, model, path):
-        Path(path).write_bytes(b"half of it")
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "room", [20_000, 300_000]
+)  # for what inductor writes, and for what the compiler does
+def test_a_full_disk_leaves_the_old_package(room, tmp_path):
+    (tmp_path / "model.pt2").write_bytes(b"the old one")
+    with (
+        full_disk(room),
+        pytest.raises(OSError, match=r"Expected to .*model\.pt2 but got: File .*check the disk"),
+    ):
+        export_aotinductor(tiny_bert(layers=1), tmp_path / "model.pt2")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"model.pt2": b"the old one"}
+
+
+def test_a_disk_that_is_full_when_all_is_compiled_leaves_the_old_package(tmp_path, monkeypatch):
+    (tmp_path / "model.pt2").write_bytes(b"the old one")
+    monkeypatch.setattr(export, "_compile", lambda program, model: bytes(200_000))
+    with (
+        full_disk(100_000),
+        pytest.raises(OSError, match=r"Expected to write .*model\.pt2 but got: File too"),
+    ):
+        export_aotinductor(tiny_bert(layers=1), tmp_path / "model.pt2")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"model.pt2": b"the old one"}
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "told"),
+    [
+        # As g++ and ld say it on a file system that is full, and under a limit on the size of files.
+        ("/tmp/cc.s: Fatal error: x.o: No space left on device", OSError, "model.pt2 but got: No space left"),
+        (
+            "/usr/bin/ld: final link failed: No space left on device\ncollect2: error: ld returned 1 exit status",
+            OSError,
+            "model.pt2 but got: No space left on device; check the disk",
+        ),
+        (
+            "g++: internal compiler error: File size limit exceeded signal terminated program cc1plus",
+            OSError,
+            "model.pt2 but got: File size limit exceeded; check the disk",
+        ),
+        ("x.cpp:1:2: error: expected ';'", ValueError, "stops with RuntimeError: x.cpp:1:2: error: expected"),
+    ],
+)
+def test_nothing_is_left_when_the_compiler_stops(words, kind, told, tmp_path, monkeypatch):
+    def compile(program, model):
         (Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]) / "kernel.cpp").write_text("int main")
-        raise RuntimeError(
-            "C++ compile error\n\nCommand:\ng++ x\n\nOutput:\nfatal error: No space left on device\n"
-        )
+        raise RuntimeError(f"C++ compile error\n\nCommand:\ng++ x\n\nOutput:\n{words}\n")
 
     monkeypatch.setattr(export, "_compile", compile)
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
-    with pytest.raises(ValueError, match="stops with RuntimeError: fatal error: No space left on device"):
+    with pytest.raises(kind, match=told):
         export_aotinductor(tiny_bert(layers=1), tmp_path / "model.pt2")
     assert not list(tmp_path.iterdir()) and "TORCHINDUCTOR_CACHE_DIR" not in os.environ

@@ -56,7 +56,7 @@ def built(tmp_path, monkeypatch):
         return Artefact(command.local_folder(folder), tmp_path / "built", 5, facts)
 
     monkeypatch.setattr(command, "prepare", prepare)
-    monkeypatch.setattr(command, "agreement", lambda *arguments: Agreement(60, 1e-4, 1.0))
+    monkeypatch.setattr(command, "agreement", lambda *arguments: Agreement(60, 1e-4, 1.0, 0.9, 0.9))
     return calls
 
 
@@ -67,7 +67,7 @@ def test_an_export_is_checked_measured_and_runs_without_this_library(run, tmp_pa
     words = ["export", str(folder), "--format", "onnx", "--out", str(tmp_path / "out")]
     assert main(words) == 0
     told = capsys.readouterr().out
-    assert "same label for 100.0 %" in told and "on 60 real texts" in told
+    assert "same label for 100.0 %, quality 0." in told and "on 60 real texts" in told
     settings = json.loads((tmp_path / "out" / "export.json").read_text())
     assert settings["parity"]["texts"]["texts"] == 60 and settings["parity"]["texts"]["error"] < 1e-3
     rows = {row["runtime"]: row for row in read_results(tmp_path / "out" / "results.jsonl")}
@@ -100,18 +100,14 @@ def test_agreement_of_a_ragged_model_with_itself_is_whole_and_of_another_is_not(
     facts = {"vocab_size": 100, "pad_token_id": 0}
     generator = np.random.default_rng(0)
     rows = [{"input_ids": generator.integers(1, 100, 3 + n % 17).tolist()} for n in range(50)]
-    same = agreement(Artefact(folder, folder, 0, facts), "torch-fp32", rows, 0, 1)
-    assert same == Agreement(50, 0.0, 1.0)
-    coarse = agreement(Artefact(folder, folder, 0, facts), "torch-bf16", rows, 0, 1)
-    assert 1e-4 < coarse.error < 0.1
 
+    def score(logits):
+        return float(logits[:, 0].sum())
 
-def test_the_row_and_the_real_texts_need_data_and_the_message_says_so(built, tmp_path, capsys):
-    folder = save_folder(tmp_path / "model", tiny_bert(layers=1), None, FACTS)
-    out = export_folder(str(folder), "onnx", benchmark=False)
-    assert out == tmp_path / "model-onnx-fp32"
-    assert "no data known; name them with --data" in capsys.readouterr().out
-    assert "texts" not in json.loads((out / "export.json").read_text())["parity"]
+    same = agreement(Artefact(folder, folder, 0, facts), "torch-fp32", rows, score, 0, 1)
+    assert same == Agreement(50, 0.0, 1.0, same.wanted, same.wanted) and same.wanted
+    coarse = agreement(Artefact(folder, folder, 0, facts), "torch-bf16", rows, score, 0, 1)
+    assert 1e-4 < coarse.error < 0.1 and coarse.wanted == same.wanted != coarse.quality
 
 
 def test_a_calibrated_format_gets_typical_training_texts(run, built, monkeypatch):
@@ -119,6 +115,7 @@ def test_a_calibrated_format_gets_typical_training_texts(run, built, monkeypatch
         name="onnx-int8",
         calibrated=True,
         rounded=True,
+        pairs=True,
         tolerance=1.0,
         libraries=(),
         bound_to=(),
@@ -133,8 +130,11 @@ def test_a_calibrated_format_gets_typical_training_texts(run, built, monkeypatch
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        (Agreement(60, 0.2, 1.0), r"within 0.001 of their size on 60 real texts but got a difference of 0.2"),
-        (Agreement(60, 1e-4, 0.9), r"at least 95 % of 60 real texts the label .* but got 90.0 %"),
+        (
+            Agreement(60, 0.2, 1.0, 0.9, 0.9),
+            r"within 0.001 of their size on 60 real texts but got a difference of 0.2",
+        ),
+        (Agreement(60, 1e-4, 0.9, 0.9, 0.9), r"at least 95 % of 60 real texts the label .* but got 90.0 %"),
     ],
 )
 def test_an_export_that_computes_something_else_is_not_kept(
@@ -149,6 +149,24 @@ def test_an_export_that_computes_something_else_is_not_kept(
             str(tmp_path / "run/model"), "onnx", out=str(tmp_path / "out"), least_same=0.9, benchmark=False
         )
         assert (tmp_path / "out" / "export.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("quality", "passes"), [(0.9 - 2 / 60, True), (0.9 - 3 / 60, False), (float("nan"), False)]
+)
+def test_the_file_of_a_rounded_model_keeps_its_quality(run, built, monkeypatch, tmp_path, quality, passes):
+    monkeypatch.setattr(command, "agreement", lambda *arguments: Agreement(60, 1e-4, 1.0, quality, 0.9))
+    monkeypatch.setattr(command, "is_rounded", lambda folder: True)
+    if passes:
+        out = export_folder(str(run()), "onnx", "int8", benchmark=False)
+        kept = json.loads((out / "export.json").read_text())["parity"]["texts"]
+        assert kept["quality"] == pytest.approx(quality, abs=1e-4) and kept["quality_of_original"] == 0.9
+        return
+    with pytest.raises(
+        ParityError, match=r"the accuracy of .* within 0.0333 on 60 real texts, 0.9000, but got"
+    ):
+        export_folder(str(run()), "onnx", "int8", out=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_stops_the_build_is_told_in_one_paragraph(run, monkeypatch, tmp_path, capsys):

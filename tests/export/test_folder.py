@@ -4,6 +4,8 @@ import json
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
 from lit_compress.benchmark.artefacts import Artefact
 from lit_compress.benchmark.runtimes.base import Builder
@@ -57,6 +59,64 @@ def test_label_names_of_the_data_come_first(artefact, tmp_path):
     (artefact[0].folder / "lit_compress.json").write_text(text)
     found = write_export(tmp_path / "out", artefact[0], Copied(), artefact[1], PARITY)
     assert json.loads((found / "export.json").read_text())["labels"] == ["bad", "fine", "good"]
+
+
+def test_label_names_come_in_the_order_of_the_outputs(artefact, tmp_path):
+    settings = json.loads((artefact[0].folder / "config.json").read_text())
+    settings["id2label"] = {str(index): f"class {index}" for index in range(12)}
+    # As json.dumps(…, sort_keys=True) leaves it: "0", "1", "10", "11", "2", …
+    (artefact[0].folder / "config.json").write_text(json.dumps(settings, sort_keys=True))
+    config = load_config(str(artefact[0].folder))
+    found = write_export(tmp_path / "out", artefact[0], Copied(), config, PARITY)
+    labels = json.loads((found / "export.json").read_text())["labels"]
+    assert labels == [f"class {index}" for index in range(12)]
+
+
+def classifier(folder, monkeypatch):
+    """The Classifier of infer.py with a model that gives back the ids it reads."""
+    pytest.importorskip("onnxruntime")
+    from lit_compress.export.infer import base
+
+    monkeypatch.setattr(base, "open_model", lambda *arguments: lambda batch: batch["input_ids"])
+    return base.Classifier(folder)
+
+
+def test_texts_are_cut_where_the_tokenizer_of_the_model_cuts_them(artefact, tmp_path, monkeypatch):
+    text = "good film bad plot very fine story"
+    folder, found = artefact[0].folder, {}
+    for side in ("right", "left"):
+        own = AutoTokenizer.from_pretrained(folder, truncation_side=side)
+        own.save_pretrained(folder)
+        short = Artefact(folder, artefact[0].path, 5, {"max_positions": 5})
+        write_export(tmp_path / "out", short, Copied(), artefact[1], PARITY)
+        found[side] = classifier(tmp_path / "out", monkeypatch).logits([text])[0].tolist()
+        assert found[side] == own(text, truncation=True, max_length=5)["input_ids"]
+    assert found["left"] != found["right"]
+
+
+def test_a_tokenizer_of_another_form_becomes_one_that_infer_reads(artefact, tmp_path, monkeypatch):
+    folder, texts = artefact[0].folder, ["A Good film", "naïve, xyz!"]
+    spec = json.loads((folder / "tokenizer.json").read_text())
+    wanted = Tokenizer.from_file(str(folder / "tokenizer.json")).encode_batch(texts)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    words = sorted(spec["model"]["vocab"], key=spec["model"]["vocab"].get)
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    out = write_export(tmp_path / "out", artefact[0], Copied(), artefact[1], PARITY)
+    got = classifier(out, monkeypatch).logits(texts)
+    assert [row[: len(one)].tolist() for row, one in zip(got, wanted, strict=True)] == [o.ids for o in wanted]
+    assert (out / "infer.py").is_file() and not (folder / "tokenizer.json").exists()
+
+
+def test_without_a_tokenizer_there_is_no_infer_and_the_export_says_so(artefact, tmp_path):
+    for path in artefact[0].folder.glob("tokenizer*"):
+        path.unlink()
+    out = write_export(tmp_path / "out", artefact[0], Copied(), artefact[1], PARITY)
+    assert not (out / "infer.py").exists()
+    (note,) = json.loads((out / "export.json").read_text())["notes"]
+    assert note.startswith("There is no infer.py: the model folder has no tokenizer.json")
+    readme = (out / "README.md").read_text()
+    assert note in readme and "python infer.py" not in readme
 
 
 def test_an_earlier_export_is_replaced_but_nothing_else(artefact, tmp_path):

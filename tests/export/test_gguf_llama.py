@@ -9,8 +9,10 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from lit_compress.export.folder import infer_script
+from lit_compress.__main__ import main
 from lit_compress.export.gguf import export_gguf
+from lit_compress.models.checkpoint import load
+from lit_compress.models.student import LayerSubset
 from lit_compress.pruning.shrink import shrink
 from lit_compress.pruning.uniform import UniformShape
 from tests.export.gguf_models import (
@@ -24,6 +26,8 @@ from tests.export.gguf_models import (
     save,
     sentence_pieces,
 )
+from tests.modules.build import RECIPES, data_module, distillation, trainer
+from tests.runs import write_task
 from tests.tiny import tiny_bert, tiny_model
 
 pytest.importorskip("gguf")
@@ -173,18 +177,39 @@ def test_infer_gives_the_logits_of_single_texts_and_refuses_pairs(tmp_path):
     assert refusal.startswith("Expected single texts but got a pair")
 
 
-def test_infer_of_a_language_model_goes_on_as_the_model_does(tmp_path):
+@pytest.mark.slow
+def test_an_exported_language_model_goes_on_as_the_model_does(tmp_path):
     model = decoder("llama")
-    tokenizer = byte_level()
-    folder = save(model, tmp_path / "model", tokenizer)
-    export_gguf(folder, tmp_path / "model.gguf", "f32")
-    (tmp_path / "export.json").write_text(json.dumps({"max_length": 64}))
-    (tmp_path / "infer.py").write_text(infer_script("gguf", classifies=False))
+    folder = save(model, tmp_path / "model", byte_level())
+    out = tmp_path / "out"
+    assert main(["export", str(folder), "--format", "gguf", "--precision", "f32", "--out", str(out)]) == 0
+    assert json.loads((out / "export.json").read_text())["labels"] == []
+    assert 'pip install "xllamacpp' in (out / "README.md").read_text()
     command = [sys.executable, "infer.py", TEXT[0], "--tokens", "6"]
-    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True)
+    found = subprocess.run(command, cwd=out, capture_output=True, text=True, timeout=300, check=True)
     own = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokens = torch.tensor([own.encode(TEXT[0]).ids])
     for _ in range(6):
         with torch.inference_mode():
             tokens = torch.cat([tokens, model(tokens).logits[:, -1:].argmax(-1)], 1)
     assert found.stdout.rstrip("\n") == own.decode(tokens[0].tolist())
+
+
+@pytest.mark.slow
+def test_an_exported_distilled_student_names_the_labels_that_it_names_itself(tmp_path):
+    write_task(tmp_path)
+    module = distillation(tmp_path, RECIPES["soft"](), student=LayerSubset("every_other"))
+    trainer(tmp_path, max_steps=3).fit(module, data_module(tmp_path))
+    folder = save(exact(module.student), tmp_path / "student", label_names=["bad", "good"])
+    out = tmp_path / "out"
+    assert main(["export", str(folder), "--format", "gguf", "--precision", "f32", "--out", str(out)]) == 0
+    model, texts = load(folder), ["a very good film", "awful plot and poor music", "it was not bad"]
+    command = [sys.executable, "infer.py", *texts]
+    found = subprocess.run(command, cwd=out, capture_output=True, text=True, timeout=300, check=True)
+    own = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    for line, text in zip(found.stdout.splitlines(), texts, strict=True):
+        with torch.inference_mode():
+            odds = model(torch.tensor([own.encode(text).ids])).logits.softmax(-1)[0]
+        label, share, same = line.split("\t")
+        assert (label, same) == (["bad", "good"][int(odds.argmax())], text)
+        assert float(share) == pytest.approx(float(odds.max()), abs=5e-3)

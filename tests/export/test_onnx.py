@@ -1,5 +1,4 @@
 import copy
-import errno
 import sys
 
 import numpy as np
@@ -15,6 +14,7 @@ from lit_compress.export import fused_attention, onnx_graph
 from lit_compress.export.onnx import export_onnx, quantize_onnx
 from lit_compress.export.parity import ParityError
 from lit_compress.models.checkpoint import save_folder
+from tests.export.single_texts import full_disk
 from tests.tiny import tiny_batch, tiny_bert, tiny_model
 
 
@@ -161,19 +161,22 @@ def test_a_broken_file_with_weights_beside_it_leaves_nothing(tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(b"the old one")
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"the old one")
+    with full_disk(20_000), pytest.raises(OSError, match="File too large"):
+        export_onnx(tiny_bert(layers=1), tmp_path / "model.onnx")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"model.onnx": b"the old one"}
 
-    def full(model, path, **kwargs):
-        path.write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(onnx, "save_model", full)
-    with pytest.raises(OSError, match="No space left"):
-        export_onnx(tiny_bert(layers=1), path)
-    assert path.read_bytes() == b"the old one"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["model.onnx"]
+@pytest.mark.parametrize("most_bytes", [2**31, 1000], ids=["one file", "weights beside it"])
+def test_a_disk_that_is_full_when_the_graph_is_saved_leaves_nothing(most_bytes, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_graph, "_MOST_BYTES", most_bytes)
+    model = tiny_bert(layers=1).eval()
+    (tmp_path / "new").mkdir()
+    export_onnx(model, tmp_path / "model.onnx")
+    with full_disk(2000), pytest.raises(OSError, match="File too large"):
+        quantize_onnx(tmp_path / "model.onnx", tmp_path / "new" / "int8.onnx", model)
+    assert not list((tmp_path / "new").iterdir())
 
 
 def test_layers_that_share_weights_store_them_once(tmp_path):

@@ -21,6 +21,7 @@ from lit_compress.benchmark.runtimes import runtime  # noqa: E402
 from lit_compress.benchmark.runtimes.onnx import OnnxSession  # noqa: E402
 from lit_compress.export.onnx_packed import packed_columns, width_of  # noqa: E402
 from lit_compress.export.onnx_trained import export_trained  # noqa: E402
+from lit_compress.export.trained import by_content  # noqa: E402
 from lit_compress.quantization.grids import take_apart  # noqa: E402
 
 KINDS = {
@@ -82,12 +83,16 @@ def test_products_are_of_integers_and_weights_those_that_are_stored(tmp_path):
     export_trained(model, tmp_path / "model.onnx")
     graph = onnx.load(tmp_path / "model.onnx").graph
     kinds = [node.op_type for node in graph.node]
-    # Six of every block, the pooler and the head.
-    assert kinds.count("MatMulIntegerToFloat") == 14 and "MatMul" not in kinds and "Gemm" not in kinds
+    # Three of every block, beside those of queries, keys and values in one; the pooler and the head.
+    assert kinds.count("MatMulIntegerToFloat") == 8 and kinds.count("QAttention") == 2
+    assert "MatMul" not in kinds and "Gemm" not in kinds
     # Queries, keys and values round their input once.
     assert kinds.count("QuantizeLinear") == 2 * 4 + 2
     constants = {entry.name: onnx.numpy_helper.to_array(entry) for entry in graph.initializer}
     _, matrices, _ = take_apart(model)
+    for name in [name for name in constants if "+" in name]:
+        parts = name.split("+")
+        constants |= dict(zip(parts, np.split(constants[name], len(parts), axis=1), strict=True))
     for name, stored in matrices.items():
         found = constants[f"{name}_integers"]
         assert found.dtype == np.int8
@@ -102,7 +107,8 @@ def test_a_matrix_that_stays_in_float_is_left_as_it_is(tmp_path):
     model = deployable(trained(tiny_bert(layers=1), {"exclude": ["classifier", "pooler", "position"]}))
     export_trained(model, tmp_path / "model.onnx")
     kinds = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
-    assert kinds.count("MatMulIntegerToFloat") == 6 and kinds.count("Gemm") == 2
+    assert kinds.count("MatMulIntegerToFloat") == 3 and kinds.count("QAttention") == 1
+    assert kinds.count("Gemm") == 2
 
 
 def test_the_runtime_takes_the_integers_of_a_folder(tmp_path):
@@ -159,12 +165,14 @@ def test_integers_of_few_bits_share_bytes_in_the_file(weights, bytes_per_weight,
     kept = {entry.name: entry for entry in onnx.load(tmp_path / "model.onnx").graph.initializer}
     _, matrices, _ = take_apart(model)
     for name, stored in matrices.items():
-        (found,) = [kept[key] for key in (f"{name}_packed", f"{name}_integers") if key in kept]
+        wanted = {f"{name}_packed", f"{name}_integers"}
+        (place,) = [key for key in kept if wanted & set(key.split("+"))]
         share = 0.5 if "embeddings" in name else bytes_per_weight
         outputs, inputs = stored.integers.shape
         # Of the head's three outputs the last byte is not full.
         columns = -(-inputs * share // 1) if "embeddings" in name else -(-outputs * share // 1)
-        assert len(found.raw_data) == columns * (outputs if "embeddings" in name else inputs)
+        shared = len(place.split("+"))  # queries, keys and values lie beside each other
+        assert len(kept[place].raw_data) == shared * columns * (outputs if "embeddings" in name else inputs)
     assert not any(
         entry.data_type == onnx.TensorProto.FLOAT and np.prod(entry.dims) > 200 for entry in kept.values()
     )
@@ -197,3 +205,27 @@ def test_products_in_groups_are_of_floats_and_nothing_else_is_rounded(tmp_path):
     assert kinds.count("MatMul") == 14 and kinds.count("QuantizeLinear") == 2 * 4 + 2
     # ONNX Runtime would fuse them with products, which it then rounds in ways of its own.
     assert "DequantizeLinear" not in kinds
+
+
+def test_blocks_that_hold_the_same_keep_ranges_of_their_own(tmp_path):
+    full = tiny_bert(layers=2)
+    full.bert.encoder.layer[1].load_state_dict(full.bert.encoder.layer[0].state_dict())
+    model = deployable(trained(full, {}))
+    ranges = [model.bert.encoder.layer[n].output.dense.input_quantizer.grid().scale for n in range(2)]
+    assert not torch.equal(*ranges)
+    export_trained(model, tmp_path / "model.onnx")
+    torch.testing.assert_close(run(tmp_path / "model.onnx", model), wanted(model), rtol=0, atol=1e-5)
+
+
+def test_refuses_a_graph_that_multiplies_more_often_than_there_are_matrices():
+    full = tiny_bert(layers=2)
+    full.bert.encoder.layer[1].load_state_dict(full.bert.encoder.layer[0].state_dict())
+    plain, matrices, inputs = take_apart(deployable(trained(full, {})))
+    products, _ = by_content(plain, matrices, inputs, "ONNX Runtime")
+    values = plain.bert.encoder.layer[0].output.dense.weight.detach().numpy()
+    names = [products.take(values).name for _ in range(2)]
+    assert names == [f"bert.encoder.layer.{n}.output.dense.weight" for n in range(2)]
+    with pytest.raises(
+        ValueError, match="Expected a product for each of bert.encoder.layer.0.output.dense.weight and"
+    ):
+        products.take(values)

@@ -11,7 +11,12 @@ import torch
 from transformers import BertForSequenceClassification, MPNetConfig, MPNetForSequenceClassification
 
 from lit_compress.benchmark.runtimes import runtime
-from lit_compress.benchmark.runtimes.openvino import OpenVinoSession
+from lit_compress.benchmark.runtimes.openvino import (
+    OpenVinoBf16,
+    OpenVinoFp32,
+    OpenVinoInt8,
+    OpenVinoSession,
+)
 from lit_compress.benchmark.workload import token_batch
 from lit_compress.export.openvino import export_openvino
 from lit_compress.export.openvino_int8 import quantize_openvino
@@ -223,6 +228,12 @@ def test_refuses_a_file_that_computes_something_else_and_leaves_the_old_one(tmp_
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(
         ["openvino_model.xml", "openvino_model.bin"], b"the old one"
     )
+
+
+@pytest.mark.parametrize(("way", "told"), [(OpenVinoFp32, True), (OpenVinoInt8, True), (OpenVinoBf16, False)])
+def test_who_loads_a_float32_file_elsewhere_is_told_what_to_set(way, told, tmp_path):
+    note = way().note(tmp_path)
+    assert ("INFERENCE_PRECISION_HINT to f32" in note and "bfloat16" in note) if told else note is None
 
 
 def test_refuses_an_operator_that_openvino_lacks(tmp_path):

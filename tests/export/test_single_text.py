@@ -6,6 +6,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    XLNetConfig,
+    XLNetForSequenceClassification,
+)
 
 from lit_compress.benchmark.runtimes.executorch import ExecuTorchFp32, ExecuTorchInt8
 from lit_compress.benchmark.runtimes.litert import LiteRtFp32, LiteRtInt8
@@ -16,6 +22,7 @@ from lit_compress.export.single_text import (
     plain_attention,
     quantize_embeddings,
 )
+from lit_compress.models.checkpoint import save_folder
 from tests.export.single_texts import wanted
 from tests.export.test_ragged import ragged
 from tests.tiny import tiny_bert, tiny_model
@@ -57,6 +64,21 @@ def test_the_longest_text_is_what_the_model_reads_within_bounds():
     model = tiny_bert(layers=1)
     model.bert.embeddings.position_embeddings = nn.Embedding(2000, 32)
     assert longest_text(model) == LONGEST == 512
+
+
+@pytest.mark.parametrize("way", [LiteRtFp32, LiteRtInt8, ExecuTorchFp32, ExecuTorchInt8])
+@pytest.mark.parametrize(("positions", "longest"), [(130, 130), (700, 512), (-1, 512)])
+def test_the_facts_of_a_file_have_its_longest_text(way, positions, longest, tmp_path):
+    model = tiny_bert(layers=1).eval()
+    if positions < 0:  # a model that knows no limit
+        config = XLNetConfig(vocab_size=50, d_model=16, n_layer=1, n_head=2, d_inner=32)
+        model = XLNetForSequenceClassification(config)
+    elif positions != 130:
+        model = BertForSequenceClassification(
+            BertConfig(**{**model.config.to_dict(), "max_position_embeddings": positions})
+        )
+    folder = save_folder(tmp_path / "model", model, None, {})
+    assert way().facts(folder)["max_positions"] == longest
 
 
 def test_embeddings_are_rounded_to_the_nearest_of_255_values_per_row():

@@ -18,6 +18,7 @@ from lit_compress.export.tensorrt import TensorRTFp16, TensorRTFp32, export_tens
 from lit_compress.models.checkpoint import save_folder
 from lit_compress.pruning.shrink import shrink
 from lit_compress.pruning.uniform import UniformShape
+from tests.export.single_texts import full_disk
 from tests.export.test_ragged import ragged
 from tests.tiny import tiny_batch, tiny_bert, tiny_model
 
@@ -201,7 +202,14 @@ def test_a_graph_that_ignores_padding_is_not_kept(tmp_path, target, monkeypatch)
     assert names(target) == []
 
 
-def test_a_full_disk_leaves_nothing(tmp_path, target, monkeypatch):
+def test_a_full_disk_leaves_nothing(tmp_path, target):
+    folder = save(tiny_bert(layers=1), tmp_path)
+    with full_disk(20_000), pytest.raises(OSError, match="File too large"):
+        export_tensorrt(folder, target)
+    assert names(target) == []
+
+
+def test_a_disk_that_is_full_after_the_graph_leaves_nothing(tmp_path, target, monkeypatch):
     folder = save(tiny_bert(layers=1), tmp_path)
     monkeypatch.setattr(
         type(target), "write_text", lambda *a, **k: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full"))
@@ -241,3 +249,9 @@ def test_builders_write_the_files(builder, tmp_path, target):
     assert isinstance(way, Builder)
     assert way.build(save(tiny_bert(layers=1), tmp_path), target) < way.tolerance
     assert names(target) == ["build.sh", "model.onnx"]
+    assert way.note(target) == (
+        "The difference is that of model.onnx in ONNX Runtime, not of an engine; unbuilt: there is no GPU in this "
+        "test; run build.sh on a machine with TensorRT and the GPU that is to run model.plan."
+    )
+    (target / "model.plan").write_bytes(b"engine")
+    assert way.note(target) == "The difference is that of the engine, model.plan, on the GPU here."

@@ -5,11 +5,11 @@ import shutil
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from transformers.models.bert.modeling_bert import BertPooler
 
 from lit_compress.benchmark.runtimes.torchscript import TorchScriptFp32, TorchScriptSession
 from lit_compress.benchmark.workload import token_batch
@@ -17,6 +17,7 @@ from lit_compress.export import torchscript as export
 from lit_compress.export.infer import torchscript as infer
 from lit_compress.export.parity import ParityError
 from lit_compress.export.torchscript import export_torchscript
+from tests.export.single_texts import refusal_of_a_full_disk
 from tests.export.test_ragged import ragged
 from tests.tiny import tiny_bert, tiny_model
 
@@ -134,21 +135,21 @@ def test_refuses_a_file_that_ignores_padding_and_leaves_the_old_one(tmp_path, mo
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"model.pt": b"the old one"}
 
 
-def test_nothing_is_left_when_the_disk_is_full(tmp_path, monkeypatch):
-    def save(module, path):
-        Path(path).write_bytes(b"half of it")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch.jit, "save", save)
-    with pytest.raises(OSError, match="No space left"):
-        export_torchscript(tiny_bert(layers=1), tmp_path / "model.pt")
-    assert not list(tmp_path.iterdir())
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    (tmp_path / "model.pt").write_bytes(b"the old one")
+    told = refusal_of_a_full_disk(export_torchscript, tmp_path / "model.pt", 20_000)
+    assert told == f"Expected to write {tmp_path / 'model.pt'} but got: File too large; check the disk."
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"model.pt": b"the old one"}
 
 
-def test_refuses_a_model_that_it_cannot_trace(tmp_path):
+def test_refuses_a_model_that_it_cannot_trace(tmp_path, monkeypatch):
+    def forward(self, states):
+        raise RuntimeError("depends on the values\nof a tensor")
+
+    monkeypatch.setattr(BertPooler, "forward", forward)
     with pytest.raises(
-        ValueError, match="Expected a text classifier that TorchScript can trace but got ViT"
+        ValueError, match="TorchScript can trace but got BertFor.* RuntimeError: depends on the values; use"
     ) as caught:
-        export_torchscript(tiny_model("vit"), tmp_path / "model.pt")
+        export_torchscript(tiny_model("bert"), tmp_path / "model.pt")
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())

@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lit_compress.models.anatomy import UniformShape
 from lit_compress.models.checkpoint import load, save_folder
 from lit_compress.models.transforms import transforms_of
 from lit_compress.pruning.groups import find_groups
 from lit_compress.pruning.shape import cut_further, shape_of
+from lit_compress.pruning.shrink import shrink
 from tests.families import EVERY_FAMILY, family_batch, family_model
 
 PROCESS = """
@@ -24,6 +26,24 @@ for folder, batch in zip(folders, batches):
         logits.append(lit_compress.load(folder)(**batch).logits)
 torch.save(logits, sys.argv[1] + ".out")
 """
+
+
+STOCK = """
+import sys, torch, transformers
+torch.set_num_threads(1)
+batches = torch.load(sys.argv[1], weights_only=True)
+logits = []
+for batch, auto, folder in zip(batches, sys.argv[2::2], sys.argv[3::2]):
+    model = getattr(transformers, auto).from_pretrained(folder)
+    assert not model.training
+    with torch.no_grad():
+        logits.append(model(**batch).logits)
+assert "lit_compress" not in sys.modules
+torch.save(logits, sys.argv[1] + ".out")
+"""
+AUTO = {"vit": "AutoModelForImageClassification", "deit": "AutoModelForImageClassification"}
+AUTO |= dict.fromkeys(("llama", "qwen2", "qwen3", "mistral", "gpt2"), "AutoModelForCausalLM")
+AUTO |= {"whisper": "AutoModelForSpeechSeq2Seq"}
 
 
 def cut(family, seed=0, hidden=True):
@@ -44,16 +64,39 @@ def logits(model, family):
         return model(**family_batch(family)).logits
 
 
+def in_a_fresh_process(script, families, words, tmp_path):
+    """What a script that is given these words computes of a batch of every family."""
+    batches = tmp_path / "batches.pt"
+    torch.save([family_batch(family) for family in families], batches)
+    command = [sys.executable, "-c", script, str(batches), *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    return torch.load(tmp_path / "batches.pt.out", weights_only=True)
+
+
 def test_a_fresh_process_loads_every_family_bit_for_bit(tmp_path):
     models = {family: cut(family) for family in EVERY_FAMILY}
     folders = [str(save_folder(tmp_path / name, model, None, {})) for name, model in models.items()]
-    torch.save([family_batch(family) for family in models], tmp_path / "batches.pt")
-    command = [sys.executable, "-c", PROCESS, str(tmp_path / "batches.pt"), *folders]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    found = torch.load(tmp_path / "batches.pt.out", weights_only=True)
+    found = in_a_fresh_process(PROCESS, models, folders, tmp_path)
     for (family, model), values in zip(models.items(), found, strict=True):
         assert torch.equal(values, logits(model, family)), family
+
+
+def test_golden_check_13_stock_transformers_loads_uniform_folders_of_every_family(tmp_path):
+    models = {}
+    for family in EVERY_FAMILY:
+        layers = None if family == "albert_groups" else 2
+        models[family] = shrink(family_model(family), UniformShape(layers=layers, neurons=12))
+        assert models[family].num_parameters() < family_model(family).num_parameters()
+    words = []
+    for family, model in models.items():
+        folder = save_folder(tmp_path / family, model, None, {})
+        words += [AUTO.get(family, "AutoModelForSequenceClassification"), str(folder)]
+    found = in_a_fresh_process(STOCK, models, words, tmp_path)
+    for (family, model), values in zip(models.items(), found, strict=True):
+        assert values.dtype == torch.float64, family
+        # Not bit for bit: weights in a mapped file lie elsewhere in memory, and products may be summed otherwise.
+        assert (values - logits(model, family)).abs().max().item() < 1e-12, family
 
 
 @pytest.mark.parametrize("family", EVERY_FAMILY)

@@ -14,6 +14,7 @@ from lit_compress.pruning.shrink import shrink
 from tests.families import EVERY_FAMILY, family_batch, family_model
 from tests.pruning.gating import close_at_random, fix, soften, structures_of
 
+TEXTS = [name for name in EVERY_FAMILY if name not in ("vit", "deit")]
 pytestmark = pytest.mark.usefixtures("exact_norms")
 
 
@@ -164,3 +165,25 @@ class Strength(Gate):
 
     def decided(self):
         return self.strength
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_closed_rows_are_zero_wherever_they_are_read(name):
+    """An output layer that is tied to the embedding scores closed pieces with zero, as it does when it is shipped."""
+    model, plain = family_model(name), family_model(name)
+    gates = fix(model, ["vocabulary"])
+    close_at_random(gates)
+    closed = gates.decided()["vocabulary"] == 0
+    embedding, output = plain.get_input_embeddings(), plain.get_output_embeddings()
+    tied = output is not None and output.weight is embedding.weight
+    assert tied == (name in ("qwen2", "qwen3", "gpt2", "whisper"))
+    with torch.no_grad():
+        embedding.weight[closed] = 0.0
+    assert torch.equal(run(model, name), run(plain, name))
+    if tied:
+        assert not run(model, name)[..., closed].any()
+    before, small = run(model, name), shrink(model)
+    assert torch.equal(run(small, name), before)
+    assert (small.get_output_embeddings() is not None) == (output is not None)
+    if tied:
+        assert small.get_output_embeddings().weight is small.get_input_embeddings().weight

@@ -18,6 +18,7 @@ from lit_compress.pruning.hard_concrete_gates import (
     start_of,
 )
 from lit_compress.pruning.shrink import shrink
+from tests.families import family_batch, family_model
 from tests.tiny import tiny_batch, tiny_bert
 
 JOINT = ["head", "neuron", "attention", "feed_forward", "hidden"]
@@ -92,6 +93,62 @@ def test_one_draw_per_forward_pass_of_training_and_none_in_evaluation():
     assert torch.equal(before, torch.get_rng_state())  # the global random state is left alone
     model.eval()
     assert torch.equal(model(**inputs()).logits, model(**inputs()).logits)
+
+
+def test_parts_called_on_their_own_after_training_have_the_gates_of_evaluation():
+    model = gated().eval()
+    expected = model.bert(**inputs()).last_hidden_state
+    model.train()(**inputs())
+    assert torch.equal(model.eval().bert(**inputs()).last_hidden_state, expected)
+    # And those of this moment: not the ones of the last evaluation.
+    model(**inputs())
+    spread_out(model)
+    moved = model.bert(**inputs()).last_hidden_state
+    assert not torch.equal(moved, expected)
+    assert torch.equal(moved, copy.deepcopy(model).bert(**inputs()).last_hidden_state)
+
+
+def test_an_encoder_and_generation_after_training_have_the_gates_of_evaluation():
+    model = gated(["head", "neuron"], model=family_model("whisper")).eval()
+    batch = family_batch("whisper")
+    features = batch["input_features"]
+    options = {
+        "max_new_tokens": 3,
+        "do_sample": False,
+        "output_logits": True,
+        "return_dict_in_generate": True,
+    }
+    expected = model.get_encoder()(features)[0], model.generate(features, **options)
+    model.train()(**batch)
+    model.eval()
+    assert torch.equal(model.get_encoder()(features)[0], expected[0])
+    again = model.generate(features, **options)
+    assert all(map(torch.equal, again.logits, expected[1].logits))
+
+
+def test_an_interrupted_evaluation_leaves_no_gates_behind():
+    model = gated().eval()
+    with pytest.raises(ValueError, match="input_ids"):
+        model(attention_mask=inputs()["attention_mask"])
+    assert all(gate.drawn is None for _, gate in gates_of(model).pairs())
+    hooks = len(tiny_bert(layers=2, hidden=16)._forward_hooks)
+    shrunk = shrink(model)
+    assert len(shrunk._forward_hooks) == len(shrunk._forward_hooks_always_called) == hooks
+
+
+def test_recomputed_activations_have_the_gates_that_were_drawn():
+    grads = []
+    for recompute in (False, True):
+        model = gated(["head", "neuron"]).train()
+        if recompute:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        for _, gate in gates_of(model).pairs():
+            gate.generator = torch.Generator().manual_seed(1)
+        torch.manual_seed(0)
+        model(**inputs()).logits.square().sum().backward()
+        grads.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert grads[0].keys() == grads[1].keys()
+    assert all(torch.allclose(grads[0][name], grads[1][name], atol=1e-7) for name in grads[0])
 
 
 def test_gradients_reach_every_location():

@@ -12,13 +12,17 @@ from lit_compress.models.checkpoint import save_folder
 from lit_compress.models.low_rank import LowRankLinear
 from lit_compress.models.transforms import restore, transforms_of
 from lit_compress.pruning.counting import WeightCount
+from lit_compress.pruning.fixed_gates import apply_fixed_gates
 from lit_compress.pruning.gates import gates_of
 from lit_compress.pruning.hard_concrete_gates import apply_hard_concrete_gates
 from lit_compress.pruning.low_rank import apply_low_rank, default_ranks, factorize, merge
+from lit_compress.pruning.masks import apply_weight_masks
 from lit_compress.pruning.shrink import shrink
+from lit_compress.quantization.inputs import apply_input_quantizers
 from tests.families import family_batch, family_model
 from tests.tiny import tiny_bert
 
+KEY = "bert.encoder.layer.0.attention.self.key"
 FAMILIES = ("bert", "distilbert", "albert", "vit", "llama", "gpt2", "whisper")
 
 
@@ -219,6 +223,45 @@ def test_refuses_to_factorise_twice():
     apply_low_rank(model, default_ranks(model, "equal"))
     with pytest.raises(ValueError, match="low_rank"):
         apply_low_rank(copy.deepcopy(model), default_ranks(tiny_bert(layers=1, hidden=16)))
+
+
+@pytest.mark.parametrize(
+    ("transform", "at"),
+    [
+        (lambda model: apply_fixed_gates(model, ["head"]), "query"),
+        (lambda model: apply_fixed_gates(model, ["layer"]), "query"),
+        (lambda model: apply_weight_masks(model, [KEY + ".weight"]), "key"),
+        (
+            lambda model: apply_input_quantizers(
+                model, [KEY], {"symmetric": False, "per": "tensor"}, "min_max"
+            ),
+            "key",
+        ),
+    ],
+    ids=["gates", "gates that lie on no matrix", "masks", "rounded inputs"],
+)
+def test_refuses_layers_that_have_something_on_them(transform, at):
+    model = tiny_bert(layers=1, hidden=16)
+    transform(model)
+    before = transforms_of(model)
+    with pytest.raises(
+        ValueError, match=rf"self\.{at} has gates, masks, rounding .* call apply_low_rank before"
+    ):
+        apply_low_rank(model, default_ranks(model, "equal"))
+    assert transforms_of(model) == before
+
+
+@pytest.mark.parametrize("structure", ["head", "layer", "rank"])
+def test_what_comes_after_the_factors_acts_on_them(structure):
+    model = family_model("bert").eval()
+    ranks = default_ranks(model, "equal")
+    apply_low_rank(model, ranks)
+    apply_fixed_gates(model, [structure])
+    apply_low_rank(model, ranks)  # as every later stage of a fit does: nothing happens
+    before = answer(model, "bert")
+    for _, gate in gates_of(model).pairs():
+        gate.open.zero_()
+    assert not torch.allclose(answer(model, "bert"), before, atol=0.1)
 
 
 def test_refuses_an_unknown_start_and_a_model_without_factors():

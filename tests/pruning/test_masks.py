@@ -7,10 +7,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel
+from transformers.pytorch_utils import Conv1D
 
 from lit_compress.models.transforms import restore, transforms_of
 from lit_compress.pruning.bake import bake
 from lit_compress.pruning.masks import apply_weight_masks, mask_on, masks_of, original
+from lit_compress.pruning.patterns import pattern_of
+from lit_compress.pruning.target import Target
+from tests.families import family_batch, family_model
 from tests.tiny import tiny_batch, tiny_bert, tiny_model
 
 QUERY = "bert.encoder.layer.0.attention.self.query.weight"
@@ -46,6 +50,58 @@ def test_golden_check_9_gradient_of_the_scores():
     assert torch.equal(scores.grad, masked.grad * weight)
     assert scores.grad[~keep].abs().min() > 0
     assert torch.equal(original(model.linear, "weight").grad, masked.grad * keep)
+
+
+@pytest.mark.parametrize(("structure", "block"), [("weight", (1, 1)), ("block", (4, 2)), ("2:4", (1, 1))])
+@pytest.mark.parametrize("family", ["bert", "gpt2", "albert", "albert_groups", "llama", "whisper", "vit"])
+def test_golden_check_9_in_every_kind_of_family(family, structure, block):
+    """Transposed projections (GPT-2) and layers that are called several times (ALBERT): the weights W' = M * W are
+    leaves of a stock model, whose gradients say what those of scores and weights have to be."""
+    pattern = pattern_of(structure, "global", list(block) if structure == "block" else None, [], [], None)
+    model, stock = family_model(family).train(), family_model(family).train()
+    pattern.apply(model)
+    draw, leaves, expanded, expected = torch.Generator().manual_seed(0), {}, {}, {}
+    sites = pattern.sites(model)
+    if structure == "2:4":
+        pattern.prepare(model, sites, Target(sparsity=0.5))
+    for site in sites:
+        values = torch.rand(site.open.shape, generator=draw)
+        opened = pattern.decide({site.name: values}, 0.5)[site.name] if structure == "2:4" else values < 0.5
+        site.close(opened)
+        weight = stock.get_parameter(site.name)
+        inputs = 0 if isinstance(site.module, Conv1D) else 1
+        sizes = block if inputs == 1 else block[::-1]
+        keep = torch.kron(opened.double(), torch.ones(sizes, dtype=torch.double))
+        if structure == "2:4":
+            assert (keep.movedim(inputs, -1).reshape(-1, 4).sum(1) == 2).all()
+        bias = site.name.removesuffix("weight") + "bias"
+        if bias in dict(stock.named_parameters()):
+            leaves[bias] = (stock.get_parameter(bias) * keep.any(inputs)).detach()
+        leaves[site.name] = (weight * keep).detach().requires_grad_()
+        expanded[site.name] = keep
+        expected[site.name] = leaves[site.name], weight.detach(), sizes
+    scores = {
+        site.name: torch.zeros(site.open.shape, dtype=torch.double, requires_grad=True) for site in sites
+    }
+    for site in sites:
+        site.listen(scores[site.name])
+    batch = family_batch(family)
+    logits = model(**batch).logits
+    logits.sin().sum().backward()
+    wanted = torch.func.functional_call(stock, leaves, kwargs=batch).logits
+    torch.testing.assert_close(logits, wanted, rtol=0, atol=1e-10)
+    wanted.sin().sum().backward()
+    for site in sites:
+        leaf, weight, (rows, columns) = expected[site.name]
+        product = leaf.grad * weight
+        tiles = product.reshape(len(product) // rows, rows, -1, columns).sum((1, 3))
+        torch.testing.assert_close(scores[site.name].grad, tiles, rtol=0, atol=1e-10)
+        found = original(site.module, "weight").grad
+        torch.testing.assert_close(found, leaf.grad * expanded[site.name], rtol=0, atol=1e-10)
+        assert scores[site.name].grad[~site.open].any()
+    bake(model)
+    for name, keep in expanded.items():
+        assert torch.equal(model.get_parameter(name), stock.get_parameter(name) * keep)
 
 
 def test_gradient_of_the_scores_of_blocks_is_the_sum_over_the_block():

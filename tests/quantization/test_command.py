@@ -139,3 +139,51 @@ def test_refuses_a_place_that_something_else_has(folder, tmp_path, capsys):
     assert run(folder, "--out", tmp_path / "mine") == 1
     assert "something else is there" in capsys.readouterr().err
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--ranges", "nonsense"], "Expected ranges to be one of"),
+        (["--activation-bits", "6"], "Expected --activations static or dynamic with --activation-bits 6"),
+        (["--per", "tensor", "--group-size", "16"], "Expected either --group-size or --per"),
+        (["--per", "rows"], "Expected group_size"),
+        (["--ranges", "percentile"], "Expected --activations static with --ranges percentile"),
+        (
+            ["--activations", "dynamic", "--ranges", "min_max"],
+            "Expected --activations static with --ranges min_max",
+        ),
+        (["--texts", "16"], "Expected gptq, awq, --smooth or --activations static with --texts"),
+        (["--seed", "1"], "Expected gptq, awq, --smooth or --activations static with --texts and --seed"),
+        (
+            ["--embedding-bits", "0", "--embedding-group-size", "16"],
+            "Expected embeddings that are rounded with",
+        ),
+        (
+            ["--method", "kmeans", "--embedding-clusters", "0", "--embedding-rows", "8"],
+            "Expected embeddings that are clus",
+        ),
+    ],
+)
+def test_refuses_options_that_would_do_nothing(words, message, folder, tmp_path, capsys):
+    assert run(folder, "--out", tmp_path / "small", *words) == 1
+    assert message in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "small").exists()
+
+
+@pytest.mark.parametrize("method", ["nearest", "gptq", "awq"])
+@pytest.mark.parametrize("per", ["channel", "tensor", "group of 16"])
+def test_the_textbook_set(method, per, folder, data, tmp_path):
+    shared = ("--group-size", 16) if per.startswith("group") else ("--per", per)
+    words = ("--method", method, "--bits", 6, "--zero-points", *shared, "--activations", "static")
+    assert run(folder, "--out", tmp_path / "small", *words, "--activation-bits", 6, "--data", data) == 0
+    model = lit_compress.load(tmp_path / "small")
+    schemes = {name: str(packed.scheme) for name, packed in packed_of(model)}
+    assert schemes["bert.encoder.layer.0.output.dense.weight"] == f"uint6 per {per}"
+    assert schemes["bert.embeddings.word_embeddings.weight"] == "uint8 per channel"
+    assert {str(quantizer.scheme) for _, quantizer in input_quantizers_of(model)} == {"uint6 per tensor"}
+    manifest = json.loads((tmp_path / "small" / "lit_compress.json").read_text())
+    assert manifest["quantization"]["activations"] == "static uint6 per tensor"
+    weight = lit_compress.load(folder).bert.encoder.layer[0].output.dense.weight
+    found = model.bert.encoder.layer[0].output.dense.weight
+    assert float((found - weight).norm() / weight.norm()) < 0.05

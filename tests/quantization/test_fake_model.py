@@ -1,6 +1,7 @@
 """Models with rounded weights and activations: order of transforms, zeros, and what is stored of them."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -12,14 +13,16 @@ from lit_compress.callbacks import QAT
 from lit_compress.callbacks.student import deployable
 from lit_compress.models.checkpoint import save_folder
 from lit_compress.models.transforms import restore, transforms_of
+from lit_compress.pruning.bake import bake
 from lit_compress.pruning.masks import apply_weight_masks, masks_of
 from lit_compress.quantization import Scheme
 from lit_compress.quantization.convert import to_floats, to_integers
 from lit_compress.quantization.fake_weights import apply_fake_weights, fake_weights_of
-from lit_compress.quantization.grid import dequantize, grid_of, quantize, range_of
+from lit_compress.quantization.grid import dequantize, grid_of, quantize, range_of, rows_of
 from lit_compress.quantization.inputs import apply_input_quantizers, input_quantizers_of
 from lit_compress.quantization.packed import packed_of
 from lit_compress.quantization.stage import FROZEN, ROUND
+from lit_compress.quantization.straight_through import fake_quantize
 from tests.tiny import TEXT_FAMILIES, tiny_batch, tiny_bert, tiny_model
 
 SETTINGS = {
@@ -91,9 +94,46 @@ def test_weights_are_those_of_the_grid_that_covers_them():
     for name in names:
         rows = before[name]
         grid = grid_of(*range_of(rows, scheme), scheme)
-        found = model.get_submodule(name.removesuffix(".weight")).weight
+        module = model.get_submodule(name.removesuffix(".weight"))
+        # Of a table the rows are rounded that were looked up.
+        found = module(torch.arange(len(rows))) if isinstance(module, nn.Embedding) else module.weight
         assert torch.equal(found, dequantize(quantize(rows, grid, scheme), grid))
         assert not torch.equal(found, rows)
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [Scheme(8), Scheme(4, False), Scheme(4, True, "group", 8), Scheme(2, False, "group", 16)],
+    ids=str,
+)
+def test_rounding_what_was_looked_up_is_rounding_the_table(scheme):
+    torch.manual_seed(0)
+    module = nn.Module()
+    module.table = nn.Embedding(20, 32, padding_idx=0)
+    mask = torch.rand(20, 32) > 0.3
+    apply_weight_masks(module, ["table.weight"])
+    dict(masks_of(module))["table.weight"].keep.copy_(mask)
+    apply_fake_weights(module, ["table.weight"], dataclasses.asdict(scheme))
+    ((_, fake),) = fake_weights_of(module)
+    ids = torch.tensor([[3, 3, 7], [0, 19, 3]])
+    plain = module.table.weight.detach().clone()
+    assert torch.equal(module.table(ids), plain[ids])  # rounding has not begun
+    fake.set_stage(ROUND)
+    found = module.table(ids)
+    upstream = torch.randn_like(found)
+    found.backward(upstream)
+    # The definition: the whole table is rounded in every step.
+    weight = plain.clone().requires_grad_()
+    rows = rows_of(weight, scheme)
+    rounded = fake_quantize(rows, grid_of(*range_of(rows.detach(), scheme), scheme), scheme).view(20, 32)
+    wanted = nn.functional.embedding(ids, rounded, padding_idx=0)
+    wanted.backward(upstream)
+    assert torch.equal(found, wanted) and not torch.equal(found, plain[ids])
+    assert torch.equal(module.table.parametrizations.weight.original.grad, weight.grad * mask)
+    assert torch.equal(copy.deepcopy(module).table(ids), found)
+    bake(module)
+    to_integers(module)
+    assert torch.equal(module.table(ids), found) and not module.table._forward_hooks
 
 
 @pytest.mark.parametrize("first", ["masks", "rounding"])
@@ -271,3 +311,44 @@ def test_refuses_to_ship_what_is_not_rounded_yet():
     QAT().apply(model)
     with pytest.raises(ValueError, match="is not rounded yet; let the fit go on beyond quantize_at"):
         deployable(model)
+
+
+@pytest.mark.parametrize("size", [1e-5, 1e-3])
+def test_tiny_weights_of_one_sign_are_stored_as_they_were_trained(size):
+    model = tiny_bert(layers=1)
+    with torch.no_grad():
+        weight = model.bert.encoder.layer[0].output.dense.weight
+        weight.copy_(-weight.abs() * size)
+        weight[:, ::3] = 0
+    scheme = Scheme(8, False, "group", 4)
+    rounded = trained(model, {"weights": scheme, "exclude": ["classifier"]})
+    before = rounded.bert.encoder.layer[0].output.dense.weight.detach().clone()
+    stored = deployable(rounded).bert.encoder.layer[0].output.dense.weight
+    assert torch.equal(stored, before) and bool((stored[:, ::3] == 0).all())
+    assert float((before - weight).abs().max()) < size
+
+
+def test_fixed_ranges_are_searched_once(monkeypatch):
+    model = trained(tiny_bert(layers=1), {"ranges": "mse"})
+    searched = []
+    kind = type(next(q for _, q in input_quantizers_of(model)).observer)
+    monkeypatch.setattr(
+        kind, "range", lambda self, scheme, before=kind.range: searched.append(self) or before(self, scheme)
+    )
+    with torch.inference_mode():
+        first = model(**batch()).logits
+    model.train()
+    found = model(**batch())
+    found.logits.sum().backward()  # what was found while nothing was recorded can be trained with
+    model.eval()
+    assert torch.equal(logits(model, 9), logits(model, 9)) and first.shape == found.logits.shape
+    quantizers = [q for _, q in input_quantizers_of(model)]
+    assert len(searched) == len(quantizers)
+    # A checkpoint brings other ranges.
+    state = {
+        name: value * 2 if name.endswith((".low", ".high")) else value
+        for name, value in model.state_dict().items()
+    }
+    before = quantizers[0].grid().scale.clone()
+    model.load_state_dict(state)
+    assert not torch.equal(quantizers[0].grid().scale, before)

@@ -155,3 +155,17 @@ def test_refuses_groups_that_do_not_divide():
         rows_of(torch.ones(8, 12), Scheme(per="group", group_size=5))
     with pytest.raises(ValueError, match="divides the 8 outputs but got 5; take a divisor"):
         rows_of(torch.ones(8, 12), Scheme(per="rows", group_size=5))
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("size", [1e-7, 3e-6, 2e-5, 1e-3, 1.0, 100.0])
+def test_scales_in_half_precision_cover_their_range(bits, size):
+    scheme = Scheme(bits, False, "group", 8)
+    rows = torch.cat([-values(64, 8).abs(), values(64, 8).abs(), values(64, 8)]).float() * size
+    rows[:, 3] = 0
+    grid = grid_of(*range_of(rows, scheme), scheme)
+    assert torch.equal(grid.scale, grid.scale.half().float())
+    assert bool(((grid.zero_point >= scheme.lowest) & (grid.zero_point <= scheme.highest)).all())
+    found = dequantize(quantize(rows, grid, scheme), grid)
+    assert bool((found[:, 3] == 0).all())
+    assert bool(((found - rows).abs() <= grid.scale * (1 + 1e-5)).all())

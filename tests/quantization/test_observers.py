@@ -88,3 +88,20 @@ def test_refuses_shares_and_momenta_out_of_range():
         Percentile(101)
     with pytest.raises(ValueError, match="Expected momentum above 0 and at most 1"):
         MovingAverage(0.0)
+
+
+@pytest.mark.parametrize("observer", [MinMax, MovingAverage, Percentile, MeanSquaredError])
+@pytest.mark.parametrize("bad", [float("inf"), float("-inf"), float("nan")])
+def test_a_batch_that_overflows_is_not_remembered(observer, bad):
+    poisoned, clean = observer(), observer()
+    values = batches(3)
+    overflowed = values[0].clone()
+    overflowed[0, 0] = bad
+    poisoned.observe(overflowed)
+    assert not poisoned.has_seen
+    for batch in values:
+        poisoned.observe(batch)
+        poisoned.observe(overflowed * 7)
+        clean.observe(batch)
+    assert int(poisoned.skipped) == 4 and not int(clean.skipped)
+    assert poisoned.range(UINT8) == clean.range(UINT8)

@@ -133,3 +133,14 @@ def test_refuses_texts_that_lead_to_nan():
         quantize_model(copy.deepcopy(model), Scheme(8), method="gptq", batches=texts)
     with pytest.raises(ValueError, match="infinities or NaN"):
         quantize_model(model, Scheme(8), activations=UINT8, ranges="min_max", batches=texts)
+
+
+@pytest.mark.parametrize("activations", [None, Scheme(8, False, "tensor")])
+def test_refuses_weights_that_are_no_numbers(activations):
+    model = tiny_bert(layers=1).eval()
+    with torch.no_grad():
+        model.bert.encoder.layer[0].output.dense.weight[0, 0] = float("nan")
+    with pytest.raises(
+        ValueError, match="Expected finite weights but bert.encoder.layer.0.output.dense.weight holds"
+    ):
+        quantize_model(model, Scheme(8), activations=activations, ranges="dynamic")

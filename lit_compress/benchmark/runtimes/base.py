@@ -43,6 +43,8 @@ class Builder(ABC):
     calibrated: ClassVar[bool] = False
     #: Whether it computes with the integers of models that were trained with rounding; else it refuses them.
     rounded: ClassVar[bool] = False
+    #: Whether it tells the two texts of a pair apart.
+    pairs: ClassVar[bool] = True
     #: Largest parity error that passes, see :func:`~lit_compress.export.parity.check_parity`.
     tolerance: ClassVar[float] = 1e-3
 
@@ -72,6 +74,8 @@ class Builder(ABC):
     def facts(self, folder: Path) -> dict[str, Any]:
         """Return what there is to know of a model, see :func:`~lit_compress.benchmark.facts.model_facts`.
 
+        Where an artefact reads shorter texts than the model, ``max_positions`` is that of the artefact.
+
         Raises:
             ValueError: The folder holds no model that this can build from.
         """
@@ -81,7 +85,7 @@ class Builder(ABC):
         return model_facts(load(folder))
 
     def note(self, artefact: Path) -> str | None:
-        """Return what is still to be done with an artefact, ``None`` where it is ready to run."""
+        """Return what whoever runs an artefact has to know or still to do, ``None`` where there is nothing."""
         return None
 
 

@@ -56,6 +56,12 @@ class LiteRtFp32(Runtime):
         """Refuse where a library is missing; see :meth:`Builder.check`."""
         check_litert()
 
+    def facts(self, folder: Path) -> dict[str, Any]:
+        """Return the facts of the model with the longest text of the file; see :meth:`Builder.facts`."""
+        from lit_compress.export.single_text import facts_of_file
+
+        return facts_of_file(super().facts(folder))
+
     def build(self, folder: Path, target: Path, samples: Sequence[Batch] = ()) -> float:
         """Export the model; see :meth:`Builder.build`."""
         from lit_compress.export.litert import export_litert

@@ -79,6 +79,15 @@ class OpenVinoFp32(Runtime):
         """Load the file; see :meth:`Runtime.open`."""
         return OpenVinoSession(artefact / _FILE, self._precision(), threads)
 
+    def note(self, artefact: Path) -> str | None:
+        """Return what another loader has to set; see :meth:`Builder.note`."""
+        if self._precision() == "bf16":
+            return None
+        return (
+            "infer.py computes in float32; any other loader falls back to bfloat16 where the processor has it, unless "
+            "it sets INFERENCE_PRECISION_HINT to f32."
+        )
+
     def _precision(self) -> str:
         return self.name.removeprefix("openvino-")
 

@@ -15,6 +15,7 @@ _FILE = "model.gguf"
 
 class _Gguf(Builder):
     libraries: ClassVar[tuple[str, ...]] = ("gguf",)
+    pairs: ClassVar[bool] = False  # llama.cpp reads every token as one of the first segment
     precision: ClassVar[str]
 
     def __init_subclass__(cls) -> None:
@@ -27,6 +28,13 @@ class _Gguf(Builder):
     def build(self, folder: Path, target: Path, samples: Sequence[Batch] = ()) -> float:
         """Write ``model.gguf``; see :meth:`Builder.build`."""
         return export_gguf(folder, target / _FILE, self.precision)
+
+    def note(self, artefact: Path) -> str:
+        """Return what the difference is of; see :meth:`Builder.note`."""
+        return (
+            "The difference is of what torch computes from the tensors and metadata in the file; llama.cpp, which "
+            "rounds activations too, was not run."
+        )
 
 
 class GgufF32(_Gguf):

@@ -28,7 +28,8 @@ class Classifier:
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         if self.settings["max_length"]:
-            self.tokenizer.enable_truncation(self.settings["max_length"])
+            side = self.settings["truncation_side"]
+            self.tokenizer.enable_truncation(self.settings["max_length"], direction=side)
         self.forward = open_model(folder, self.settings, threads)
 
     def logits(self, texts: list[str | tuple[str, str]]) -> np.ndarray:

@@ -17,6 +17,8 @@ from lit_compress.quantization.clustering.codebook_convert import to_codebooks
 from lit_compress.quantization.samples import Samples
 from lit_compress.quantization.stored import refuse_few_bits
 
+_EMBEDDING_ROWS = 256
+
 
 @torch.no_grad()
 def kmeans(
@@ -27,7 +29,7 @@ def kmeans(
     clusters: int = 16,
     embedding_clusters: int = 16,
     rows: int | None = None,
-    embedding_rows: int | None = 256,
+    embedding_rows: int | None = _EMBEDDING_ROWS,
     init: str = "kmeans++",
     keep_zeros: bool = False,
     centroid_bits: int | None = None,
@@ -58,6 +60,11 @@ def kmeans(
     Raises:
         ValueError: A setting is out of range, or does not fit the model.
     """
+    if not embedding_clusters and embedding_rows != _EMBEDDING_ROWS:
+        raise ValueError(
+            f"Expected embeddings that are clustered with --embedding-rows {embedding_rows} but got "
+            "--embedding-clusters 0; leave one of them out."
+        )
     projections, tables = choose(model, include, exclude or [])
     settings = {"projections": (projections, Codebook(clusters, rows, keep_zeros, centroid_bits, entropy))}
     if embedding_clusters and tables:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from lit_compress.quantization.inputs import DYNAMIC
+from lit_compress.quantization.inputs import DYNAMIC, OBSERVERS
 from lit_compress.quantization.mixed.file import read_mixed
 from lit_compress.quantization.post_training import quantize_model
 from lit_compress.quantization.samples import Samples
 from lit_compress.quantization.scheme import Scheme
 
+_RANGES, _TEXTS, _PER, _ACTIVATION_BITS = "mse", 128, "channel", 8
 # Of what a file of mixed bits stands for.
-_DEFAULTS = (8, None, 8, None, None, None)
+_DEFAULTS = (8, None, 8, None, None, None, _PER, False)
 _ACTIVATIONS = ("none", "static", DYNAMIC)
 
 
@@ -29,10 +30,13 @@ def linear(
     group_size: int | None = None,
     embedding_bits: int = 8,
     embedding_group_size: int | None = None,
+    per: str = _PER,
+    zero_points: bool = False,
     activations: str = "none",
-    ranges: str = "mse",
+    activation_bits: int = _ACTIVATION_BITS,
+    ranges: str = _RANGES,
     smooth: float | None = None,
-    texts: int = 128,
+    texts: int = _TEXTS,
     seed: int | None = None,
     include: list[str] | None = None,
     exclude: list[str] | None = None,
@@ -50,7 +54,11 @@ def linear(
         group_size: Consecutive inputs that share a scale; all inputs of an output where ``None``.
         embedding_bits: Bits per weight of the embeddings; 0 leaves them as they are.
         embedding_group_size: Consecutive numbers of an embedding that share a scale; all where ``None``.
-        activations: ``none``; ``static``, 8 bits with ranges that texts show; ``dynamic``, with that of each batch.
+        per: What shares a scale where ``group_size`` is ``None``: an output ``channel``, or the whole ``tensor``.
+        zero_points: Whether the grids of projections and embeddings cover the least to the largest weight, and not as
+            much on both sides of zero.
+        activations: ``none``; ``static``, with ranges that texts show; ``dynamic``, with that of each batch.
+        activation_bits: Bits of the activations.
         ranges: How static ranges are found: ``mse``, ``percentile``, ``min_max`` or ``moving_average``.
         smooth: How much of the outliers of activations the weights take before both are rounded, 0 to 1
             (SmoothQuant, arXiv:2211.10438); nothing is moved where ``None``.
@@ -67,21 +75,41 @@ def linear(
     Raises:
         ValueError: A setting or the texts cannot be used, or do not fit the model.
     """
+    if ranges not in OBSERVERS:
+        raise ValueError(f"Expected ranges to be one of {', '.join(OBSERVERS)} but got {ranges!r}.")
     if activations not in _ACTIVATIONS:
         raise ValueError(
             f"Expected activations to be one of {', '.join(_ACTIVATIONS)} but got {activations!r}."
         )
-    weights: Scheme | dict[str, Scheme] = _scheme(bits, group_size)
-    tables = _scheme(embedding_bits, embedding_group_size) if embedding_bits else None
+    if group_size is not None and per != _PER:
+        raise ValueError(
+            f"Expected either --group-size or --per but got {group_size} and {per!r}; leave one of them out."
+        )
+    weights: Scheme | dict[str, Scheme] = _scheme(bits, group_size, per, zero_points)
+    tables = _scheme(embedding_bits, embedding_group_size, _PER, zero_points) if embedding_bits else None
     if mixed is not None:
-        if (bits, group_size, embedding_bits, embedding_group_size, include, exclude) != _DEFAULTS:
+        given = (bits, group_size, embedding_bits, embedding_group_size, include, exclude, per, zero_points)
+        if given != _DEFAULTS:
             raise ValueError(
-                "Expected either --mixed, whose file says how every matrix is rounded, or --bits, --group-size, "
-                "--embedding-bits, --embedding-group-size, --include and --exclude, but got both; leave one out."
+                "Expected either --mixed, whose file says how every matrix is rounded, or --bits, --group-size, --per, "
+                "--zero-points, --embedding-bits, --embedding-group-size, --include and --exclude, but got both; leave "
+                "one out."
             )
         weights, tables = read_mixed(mixed, model), None
-    rounded = None if activations == "none" else Scheme(8, False, "tensor")
+    rounded = None if activations == "none" else Scheme(activation_bits, False, "tensor")
     needs = method != "nearest" or activations == "static" or smooth is not None
+    _refuse_idle(
+        {
+            f"--activations static with --ranges {ranges}": ranges != _RANGES and activations != "static",
+            f"--activations static or dynamic with --activation-bits {activation_bits}": rounded is None
+            and activation_bits != _ACTIVATION_BITS,
+            "gptq, awq, --smooth or --activations static with --texts and --seed": not needs
+            and (texts != _TEXTS or seed is not None),
+            f"embeddings that are rounded with --embedding-group-size {embedding_group_size}": tables is None
+            and mixed is None
+            and embedding_group_size is not None,
+        }
+    )
     quantize_model(
         model,
         weights,
@@ -95,22 +123,24 @@ def linear(
         tell=tell,
         smooth=smooth,
     )
-    facts: dict[str, Any] = {
-        "weights": str(weights),
-        "embeddings": None if tables is None else str(tables),
-        "activations": activations,
-    }
-    if not isinstance(weights, Scheme):
-        facts = {
-            "mixed": {name: str(scheme) for name, scheme in weights.items()},
-            "activations": activations,
-        }
+    facts: dict[str, Any] = {"activations": activations if rounded is None else f"{activations} {rounded}"}
+    if isinstance(weights, Scheme):
+        facts |= {"weights": str(weights), "embeddings": None if tables is None else str(tables)}
+    else:
+        facts["mixed"] = {name: str(scheme) for name, scheme in weights.items()}
     facts |= {} if smooth is None else {"smooth": smooth}
     return {**facts, "texts": texts, "seed": seed, "ranges": ranges} if needs else facts
 
 
-def _scheme(bits: int, group_size: int | None) -> Scheme:
-    return Scheme(bits, True, "channel" if group_size is None else "group", group_size)
+def _refuse_idle(wanted: Mapping[str, bool]) -> None:
+    """Refuse an option that would do nothing; by what it needs, whether that is missing."""
+    for text, idle in wanted.items():
+        if idle:
+            raise ValueError(f"Expected {text}, which does nothing without; leave it out.")
+
+
+def _scheme(bits: int, group_size: int | None, per: str, zero_points: bool) -> Scheme:
+    return Scheme(bits, not zero_points, per if group_size is None else "group", group_size)
 
 
 nearest = partial(linear, "nearest")

@@ -29,6 +29,33 @@ def write_mixed(path: str | Path, schemes: Mapping[str, Scheme], facts: Mapping[
     Path(path).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def read_measured(path: str | Path) -> dict[str, Any]:
+    """Return what a file says of how its model was measured.
+
+    Args:
+        path: What ``lit-compress sensitivity`` wrote.
+
+    Returns:
+        ``eigenvalues`` by part, ``share`` and ``seed`` of the subsets, and the ``seconds`` that it took.
+
+    Raises:
+        ValueError: There is no such file, or it does not say so.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = {
+            part: [float(value) for value in one["eigenvalues"]] for part, one in content["parts"].items()
+        }
+        if not values or not all(values.values()):
+            raise KeyError("eigenvalues")
+        return {"eigenvalues": values, **{name: content[name] for name in ("share", "seed", "seconds")}}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"Expected a file that lit-compress sensitivity wrote at --measured {path} but got {type(error).__name__}: "
+            f"{error}; name another one, or measure anew."
+        ) from error
+
+
 def read_mixed(path: str | Path, model: nn.Module) -> dict[str, Scheme]:
     """Return the scheme of every matrix that a file names.
 

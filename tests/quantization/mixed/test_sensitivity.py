@@ -129,6 +129,45 @@ def test_the_command_writes_bits_that_quantize_takes(folder, data, tmp_path, cap
     assert json.loads((small / "lit_compress.json").read_text())["quantization"]["mixed"]
 
 
+def test_another_budget_takes_what_was_measured_and_reads_no_texts(folder, data, tmp_path, capsys):  # noqa: F811
+    first, anew, again = (tmp_path / f"{name}.json" for name in ("first", "anew", "again"))
+    common = ("--data", data, "--share", 0.3, "--subsets", 2)
+    assert run(folder, first, "--average-bits", 3, *common) == 0
+    assert run(folder, anew, "--average-bits", 2.5, *common) == 0
+    assert run(folder, again, "--average-bits", 2.5, "--measured", first) == 0
+    contents = [json.loads(path.read_text()) for path in (anew, again)]
+    for content in contents:
+        del content["seconds"]
+    assert contents[0] == contents[1] and contents[0] != json.loads(first.read_text())
+    assert "2 subsets of 30 % of the training rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--measured", "none.json"), "a file that lit-compress sensitivity wrote at --measured none.json"),
+        (("--measured", "other.json"), "other.json but got KeyError: 'parts'"),
+        (
+            ("--measured", "bits.json", "--share", 0.2),
+            "Expected either --measured, whose file has the eigenvalues",
+        ),
+        (
+            ("--measured", "bits.json", "--per", "matrix"),
+            "Expected the eigenvalues of the parts of this model",
+        ),
+    ],
+)
+def test_refuses_what_was_not_measured(words, message, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    one = {"eigenvalues": [1.0, 2.0]}
+    parts = {f"bert.encoder.layer.{number}": one for number in range(2)}
+    (tmp_path / "bits.json").write_text(json.dumps({"parts": parts, "share": 0.1, "seed": 0, "seconds": 1.0}))
+    (tmp_path / "other.json").write_text("{}")
+    assert run(folder, tmp_path / "out.json", "--average-bits", 3, *words) == 1
+    assert message in " ".join(capsys.readouterr().err.split()) and not (tmp_path / "out.json").exists()
+    assert run(folder, tmp_path / "out.json", "--average-bits", 3, "--measured", "bits.json") == 0
+
+
 def test_a_budget_in_megabytes_holds_for_all_weights(folder, data, tmp_path):  # noqa: F811
     common = ("--data", data, "--share", 0.2, "--subsets", 1, "--zero-points", "--per", "matrix")
     assert run(folder, tmp_path / "bits.json", "--budget-mb", 0.02, *common) == 0
