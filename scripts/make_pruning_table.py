@@ -1,7 +1,7 @@
 """Turn the runs of scripts/run_pruning.py into a Markdown table and a plot.
 
 Models from which something was cut out are measured in turns with the teacher; run `--measure` on a quiet machine
-first. It goes on where it was stopped.
+first. It goes on where it was stopped. Rows that the page has already and whose runs are not in the folder stay.
 
     python scripts/make_pruning_table.py --measure
     python scripts/make_pruning_table.py --out docs/results_pruning.md
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from run_pruning import METHODS
-from table_cells import spread, times, times_faster
+from table_cells import HEAD, cells, spread, times, times_faster, with_earlier_rows
 
 from lit_compress.files import read_json_lines
 
@@ -42,12 +42,12 @@ def label(method: str) -> str:
 
 def collect(runs: Path) -> dict[tuple[int, str], list[dict[str, Any]]]:
     """Finished runs by (percent asked, method)."""
-    cells: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
+    found: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
     for metrics in sorted(runs.glob("*/test_metrics.json")):
         folder = metrics.parent / "model"
         manifest = json.loads((folder / "lit_compress.json").read_text())
         method, percent, _ = metrics.parent.name.rsplit("-", 2)
-        cells[int(percent), method].append(
+        found[int(percent), method].append(
             {
                 "dev": manifest["metrics"]["val/accuracy"],
                 "test": json.loads(metrics.read_text())["test/accuracy"],
@@ -55,21 +55,21 @@ def collect(runs: Path) -> dict[tuple[int, str], list[dict[str, Any]]]:
                 "folder": folder,
             }
         )
-    if not cells:
+    if not found:
         raise SystemExit(
             f"Expected finished runs in {runs} but found none; run scripts/run_pruning.py first."
         )
-    return dict(sorted(cells.items(), key=lambda cell: (cell[0][0], list(METHODS).index(cell[0][1]))))
+    return dict(sorted(found.items(), key=lambda cell: (cell[0][0], list(METHODS).index(cell[0][1]))))
 
 
-def shrunk(cells: dict[tuple[int, str], list[dict[str, Any]]]) -> list[Path]:
+def shrunk(found: dict[tuple[int, str], list[dict[str, Any]]]) -> list[Path]:
     """One model folder for every cell from which something was cut out."""
-    return [rows[0]["folder"] for (_, method), rows in cells.items() if method not in ZEROS]
+    return [rows[0]["folder"] for (_, method), rows in found.items() if method not in ZEROS]
 
 
-def measure(cells: dict[tuple[int, str], list[dict[str, Any]]], teacher: Path, out: Path) -> None:
+def measure(found: dict[tuple[int, str], list[dict[str, Any]]], teacher: Path, out: Path) -> None:
     """Benchmark the shrunk models beside the teacher."""
-    folders = [str(folder) for folder in shrunk(cells)]
+    folders = [str(folder) for folder in shrunk(found)]
     words = ["benchmark", *folders, f"--against={teacher}", f"--out={out}"]
     subprocess.run([sys.executable, "-m", "lit_compress", *words], check=True)
 
@@ -79,7 +79,7 @@ def speeds(out: Path) -> dict[str, dict[str, Any]]:
     return {row["model"]: row for row in read_json_lines(out) if row["role"] != "teacher"}
 
 
-def table(cells: dict[tuple[int, str], list[dict[str, Any]]], measured: dict[str, dict[str, Any]]) -> str:
+def table(found: dict[tuple[int, str], list[dict[str, Any]]], measured: dict[str, dict[str, Any]]) -> str:
     """The Markdown table."""
     columns = (
         "asked",
@@ -92,13 +92,13 @@ def table(cells: dict[tuple[int, str], list[dict[str, Any]]], measured: dict[str
         "32 at once",
     )
     header = f"| {' | '.join(columns)} | dev | test |"
-    return "\n".join([header, "|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|", *_lines(cells, measured)])
+    return "\n".join([header, "|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|", *_lines(found, measured)])
 
 
 def _lines(
-    cells: dict[tuple[int, str], list[dict[str, Any]]], measured: dict[str, dict[str, Any]]
+    found: dict[tuple[int, str], list[dict[str, Any]]], measured: dict[str, dict[str, Any]]
 ) -> Iterator[str]:
-    for (percent, method), rows in cells.items():
+    for (percent, method), rows in found.items():
         dev, test = (spread([row[split] for row in rows]) for split in ("dev", "test"))
         gone = f"{100 * statistics.fmean([row['removed'] for row in rows]):.1f} %"
         figures = " | ".join(_figures(measured.get(rows[0]["folder"].parent.name), method))
@@ -115,19 +115,17 @@ def _figures(row: dict[str, Any] | None, method: str) -> tuple[str, str, str, st
     return f"{row['params'] / 1e6:.1f} M", f"{row['bytes'] / 1e6:.1f} MB", faster, many
 
 
-def plot(cells: dict[tuple[int, str], list[dict[str, Any]]], file: Path) -> None:
+def plot(table: str, file: Path) -> None:
     """Accuracy on dev over the share removed, one line per method."""
     import matplotlib.pyplot as plt
 
+    points: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for line in table.splitlines()[HEAD:]:
+        asked, method, *_, dev, _ = cells(line)
+        points[method].append((float(asked.split()[0]), float(dev.split()[0])))
     figure, axes = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
-    for method in METHODS:
-        points = [
-            (p, 100 * statistics.fmean([r["dev"] for r in rows]))
-            for (p, m), rows in cells.items()
-            if m == method
-        ]
-        if points:
-            axes.plot(*zip(*points, strict=True), marker="o", label=label(method))
+    for method in (label(name) for name in METHODS if label(name) in points):
+        axes.plot(*zip(*points[method], strict=True), marker="o", label=method)
     axes.set(xlabel="encoder weights removed, %", ylabel="accuracy on dev, %")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
@@ -141,16 +139,20 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/pruning"), help="run folders (%(default)s)")
     parser.add_argument("--teacher", type=Path, default=Path("runs/sst2_sentences/teacher/model"))
     parser.add_argument("--measure", action="store_true", help="measure speed first")
-    parser.add_argument("--out", type=Path, help="write the table to this file, and the plot beside it")
+    parser.add_argument(
+        "--out", type=Path, help="put the rows into the table of this file, and the plot beside it"
+    )
     args = parser.parse_args()
-    cells, results = collect(args.runs), args.runs / "speed.jsonl"
+    found, results = collect(args.runs), args.runs / "speed.jsonl"
     if args.measure:
-        measure(cells, args.teacher, results)
-    text = table(cells, speeds(results))
+        measure(found, args.teacher, results)
+    text = table(found, speeds(results))
+    if args.out and args.out.is_file():
+        text = with_earlier_rows(text, args.out.read_text(encoding="utf-8"), key=2)
     print(text)
     if args.out:
         args.out.write_text(text + "\n", encoding="utf-8")
-        plot(cells, args.out.with_suffix(".png"))
+        plot(text, args.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

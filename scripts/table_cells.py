@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 Ratio = dict[str, Any]
+#: Lines of a table above its rows: names of the columns, and their alignment.
+HEAD = 2
 
 
 def times_faster(latency: Ratio) -> str:
@@ -35,3 +37,39 @@ def quality_of(run: Path) -> dict[str, Any]:
         "test": json.loads((run / "test_metrics.json").read_text())["test/accuracy"],
         "folder": model,
     }
+
+
+def cells(line: str) -> list[str]:
+    """Split one line of a Markdown table."""
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def with_earlier_rows(table: str, earlier: str, key: int) -> str:
+    """Add the rows of an earlier table whose runs are not at hand any more, each at its place.
+
+    Args:
+        table: The table of the runs that are at hand.
+        earlier: A table with the same columns.
+        key: How many of the first columns name a row.
+
+    Returns:
+        Every row of both, in the order of the earlier one where it has them; a row of both is the one of ``table``.
+
+    Raises:
+        SystemExit: The columns differ.
+    """
+    new, old = table.strip().splitlines(), earlier.strip().splitlines()
+    if cells(new[0]) != cells(old[0]):
+        raise SystemExit(
+            f"Expected the columns {new[0]} in the page but found {old[0]}; give another --out."
+        )
+    rows = {tuple(cells(line)[:key]): line for line in old[HEAD:]}
+    order = list(rows)
+    before: tuple[str, ...] | None = None
+    for line in new[HEAD:]:
+        name = tuple(cells(line)[:key])
+        if name not in rows:
+            order.insert(0 if before is None else order.index(before) + 1, name)
+        rows[name] = line
+        before = name
+    return "\n".join([*new[:HEAD], *(rows[name] for name in order)])

@@ -1,0 +1,31 @@
+"""Rows of runs that are not at hand any more stay in their page."""
+
+import pytest
+
+HEAD = "| asked | method | dev |\n|--:|---|--:|\n"
+
+
+@pytest.fixture
+def table_cells():
+    import table_cells
+
+    return table_cells
+
+
+def test_a_row_of_both_is_the_new_one_and_the_others_stay_in_order(table_cells):
+    earlier = HEAD + "| 50 % | L0 | 1 |\n| 50 % | FLOP | 2 |\n| 75 % | L0 | 3 |\n"
+    new = HEAD + "| 50 % | FLOP | 20 |"
+    right = HEAD + "| 50 % | L0 | 1 |\n| 50 % | FLOP | 20 |\n| 75 % | L0 | 3 |"
+    assert table_cells.with_earlier_rows(new, earlier, key=2) == right
+
+
+def test_new_rows_come_behind_those_they_follow(table_cells):
+    earlier = HEAD + "| 50 % | L0 | 1 |\n| 75 % | L0 | 3 |"
+    new = HEAD + "| 25 % | L0 | 0 |\n| 50 % | L0 | 1 |\n| 50 % | CoFi | 2 |"
+    right = HEAD + "| 25 % | L0 | 0 |\n| 50 % | L0 | 1 |\n| 50 % | CoFi | 2 |\n| 75 % | L0 | 3 |"
+    assert table_cells.with_earlier_rows(new, earlier, key=2) == right
+
+
+def test_refuses_a_page_with_other_columns(table_cells):
+    with pytest.raises(SystemExit, match="columns"):
+        table_cells.with_earlier_rows(HEAD, HEAD.replace("dev", "test"), key=2)
