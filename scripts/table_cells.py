@@ -60,9 +60,7 @@ def with_earlier_rows(table: str, earlier: str, key: int) -> str:
     """
     new, old = table.strip().splitlines(), earlier.strip().splitlines()
     if cells(new[0]) != cells(old[0]):
-        raise SystemExit(
-            f"Expected the columns {new[0]} in the page but found {old[0]}; give another --out."
-        )
+        raise SystemExit(f"Expected the columns {new[0]} in the page but found {old[0]}; give another --out.")
     rows = {tuple(cells(line)[:key]): line for line in old[HEAD:]}
     order = list(rows)
     before: tuple[str, ...] | None = None
