@@ -15,6 +15,7 @@ from lit_compress.benchmark.runtimes import runtime
 from lit_compress.benchmark.seat import Seat
 from lit_compress.benchmark.series import Series
 from lit_compress.benchmark.session import memory_limit
+from lit_compress.export.real_texts import refuse_longer
 
 # Exporting MiniLM takes under a minute in every format; compiling a larger model takes several.
 _BUILD_SECONDS = 600.0
@@ -76,7 +77,9 @@ def _build(trial: Trial, texts: Texts) -> Artefact | None:
     try:
         calibrated = runtime(candidate.runtime).calibrated
         samples = {"samples": texts.samples(candidate.side)} if calibrated else {}
-        return prepare(candidate.folder, candidate.runtime, _BUILD_SECONDS, **samples)
+        artefact = prepare(candidate.folder, candidate.runtime, _BUILD_SECONDS, **samples)
+        refuse_longer(trial.name, texts, candidate.side, artefact.facts.get("max_positions"))
+        return artefact
     except PrepareError as error:
         trial.failure = _KINDS[error.kind], str(error)
     except ValueError as error:

@@ -58,9 +58,13 @@ def refuse_longer(name: str, texts: Texts, side: str, most: int | None) -> None:
     Raises:
         ValueError: There is a longer one.
     """
+    if most is None:
+        return
     rows = texts.datamodule.rows(texts.split)
-    longest = max(len(ids) for ids in rows[_prefix(side, rows) + "input_ids"])
-    if most is not None and longest > most:
+    prefix = _prefix(side, rows)
+    counts = map(len, rows[f"{prefix}input_ids"]) if prefix else texts.datamodule.lengths(texts.split)
+    longest = max(counts)
+    if longest > most:
         raise ValueError(
             f"Expected texts of at most {most} tokens, the longest that {name} reads, but the {texts.split} split has "
             f"one of {longest}; give a data section with max_length: {most} with --data, or choose another format."

@@ -8,6 +8,7 @@ import textwrap
 from types import SimpleNamespace
 
 import datasets
+import numpy as np
 import pytest
 
 from lit_compress.auto import judge
@@ -73,3 +74,20 @@ def test_no_training_texts_to_calibrate_with(monkeypatch, build, tmp_path):
     trial = Trial(Candidate("model", str(tmp_path / "model"), runtime="onnx-fp32"), {})
     assert judge._build(trial, SimpleNamespace(samples=none)) is None
     assert trial.failure is not None and trial.failure[0] == REFUSED
+
+
+@pytest.mark.parametrize("most", [8, 9, None])
+def test_texts_that_are_too_long_for_a_file_are_refused_not_a_crash(most, monkeypatch):
+    artefact = SimpleNamespace(facts={"max_positions": most})
+    monkeypatch.setattr(judge, "prepare", lambda *_, **__: artefact)
+    data = SimpleNamespace(
+        rows=lambda split: SimpleNamespace(column_names=["input_ids"]), lengths=lambda split: np.array([9, 3])
+    )
+    trial = Trial(Candidate("model", "model", runtime="onnx-fp32"), {})
+    texts = SimpleNamespace(datamodule=data, split="validation")
+    if most == 8:
+        assert judge._build(trial, texts) is None
+        kind, text = trial.failure
+        assert kind == REFUSED and "at most 8 tokens" in text and "one of 9" in text
+    else:
+        assert judge._build(trial, texts) is artefact and trial.failure is None

@@ -1,9 +1,8 @@
-"""Script of test_ddp: fit with a number of processes, and save what every one of them ends with.
+"""Script of test_ddp: fit by every method with two processes, and save what each of them ends with.
 
-Usage: python -m tests.callbacks.ddp_worker TASK METHOD PROCESSES OUT
+Usage: python -m tests.callbacks.ddp_worker TASK OUT
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -42,25 +41,30 @@ METHODS = {
 }
 
 
-def main(task: str, method: str, processes: str, out: str) -> None:
+def fit(task: Path, method: str, processes: int, out: Path) -> None:
+    """Save what this process ends with as <out>/<method>/<rank>.pt."""
     seed_everything(5, verbose=False)
-    torch.set_num_threads(1)
-    world = int(processes)
     module = FineTuning(Pretrained(f"{task}/plain"), optimizer=AdamW(lr=1e-3))
-    fit = trainer(
-        Path(out),
+    folder = out / method
+    made = trainer(
+        folder,
         max_epochs=2,
-        devices=world,
-        strategy="ddp" if world > 1 else "auto",
+        devices=processes,
+        strategy="ddp" if processes > 1 else "auto",
         deterministic=False,
         num_sanity_val_steps=0,
         callbacks=METHODS[method](),
     )
-    fit.fit(module, data_module(Path(task), batch_size=16 // world))
-    # The other process is started by Lightning, with the same arguments.
-    rank = int(os.environ.get("LOCAL_RANK", "0"))
-    Path(out).mkdir(parents=True, exist_ok=True)
-    torch.save(module.student.state_dict(), Path(out) / f"{rank}.pt")
+    made.fit(module, data_module(task, batch_size=16 // processes))
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(module.student.state_dict(), folder / f"{made.global_rank}.pt")
+
+
+def main(task: str, out: str) -> None:
+    torch.set_num_threads(1)
+    # The first fit has Lightning start the other process, with the same arguments; the others find it there.
+    for method in METHODS:
+        fit(Path(task), method, 2, Path(out))
 
 
 if __name__ == "__main__":

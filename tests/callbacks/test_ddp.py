@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.callbacks.ddp_worker import METHODS
+from tests.callbacks.ddp_worker import METHODS, fit
 from tests.runs import write_task
 from tests.tiny import tiny_bert, tiny_tokenizer
 
@@ -31,30 +31,25 @@ def task(tmp_path_factory):
     return folder
 
 
-def fit(task, method, processes, out):
-    """What every process ends with."""
-    command = [
-        sys.executable,
-        "-m",
-        "tests.callbacks.ddp_worker",
-        str(task),
-        method,
-        str(processes),
-        str(out),
-    ]
+@pytest.fixture(scope="module")
+def two_processes(task, tmp_path_factory):
+    """The folder of what two processes end with, started once for all methods: imports take longer than the fits."""
+    out = tmp_path_factory.mktemp("two")
+    command = [sys.executable, "-m", "tests.callbacks.ddp_worker", str(task), str(out)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     root = Path(__file__).parents[2]
     done = subprocess.run(
         command, cwd=root, env=env, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(processes)]
+    return out
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_two_processes_learn_what_one_does(method, task, tmp_path):
-    (one,) = fit(task, method, 1, tmp_path / "one")
-    first, second = fit(task, method, 2, tmp_path / "two")
+def test_two_processes_learn_what_one_does(method, task, two_processes, tmp_path):
+    fit(task, method, 1, tmp_path)
+    one = torch.load(tmp_path / method / "0.pt", weights_only=True)
+    first, second = (torch.load(two_processes / method / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     learned = [name for name in one if name.endswith(LEARNED[method])]
     assert len(learned) >= 11 and one.keys() == first.keys() == second.keys()
     for name in one:

@@ -1,6 +1,6 @@
-"""Script of test_ddp: fit with a number of processes and save the student's weights.
+"""Script of test_ddp: fit with two processes and save the student's weights.
 
-Usage: python -m tests.modules.ddp_worker TASK TEACHER OBJECTIVES PROCESSES OUT
+Usage: python -m tests.modules.ddp_worker TASK TEACHER OUT OBJECTIVES...
 """
 
 import sys
@@ -13,28 +13,34 @@ from lit_compress.models import LayerSubset, Teacher
 from tests.modules.build import RECIPES, data_module, distillation, trainer
 
 
-def main(task: str, teacher: str, objectives: str, processes: str, out: str) -> None:
+def fit(task: Path, teacher: Path, objectives: str, processes: int, out: Path) -> None:
+    """Save the student's weights as <out>/<objectives>.pt."""
     seed_everything(5, verbose=False)
-    torch.set_num_threads(1)
-    world = int(processes)
     module = distillation(
-        Path(task),
+        task,
         RECIPES[objectives](),
         student=LayerSubset("every_other", depth=2),
-        teacher=Teacher(teacher, precision="fp32"),
+        teacher=Teacher(str(teacher), precision="fp32"),
     )
-    fit = trainer(
-        Path(out).parent,
+    made = trainer(
+        out / objectives,
         max_epochs=2,
-        devices=world,
-        strategy="ddp" if world > 1 else "auto",
+        devices=processes,
+        strategy="ddp" if processes > 1 else "auto",
         deterministic=False,
         num_sanity_val_steps=0,
     )
-    fit.fit(module, data_module(Path(task), batch_size=16 // world))
-    if fit.is_global_zero:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        torch.save({k: v for k, v in module.state_dict().items() if not k.startswith("metrics")}, out)
+    made.fit(module, data_module(task, batch_size=16 // processes))
+    if made.is_global_zero:
+        learned = {k: v for k, v in module.state_dict().items() if not k.startswith("metrics")}
+        torch.save(learned, out / f"{objectives}.pt")
+
+
+def main(task: str, teacher: str, out: str, *names: str) -> None:
+    torch.set_num_threads(1)
+    # The first fit has Lightning start the other process, with the same arguments; the others find it there.
+    for name in names:
+        fit(Path(task), Path(teacher), name, 2, Path(out))
 
 
 if __name__ == "__main__":

@@ -8,15 +8,27 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.modules.ddp_worker import fit
 from tests.tiny import tiny_bert
 
+NAMES = ["pkd", "tinybert"]
 
-def _fit(task, teacher, name, processes, out):
+
+@pytest.fixture(scope="module")
+def two_processes(task, tmp_path_factory):
+    """The folder of what two processes end with, started once for all: imports take longer than the fits.
+
+    Without dropout: the processes draw their own masks. TinyBERT's first stage leaves the head unused, which DDP would
+    report if the loss did not reach it.
+    """
+    out = tmp_path_factory.mktemp("two")
+    tiny_bert(layers=4, labels=2, dropout=0.0).save_pretrained(out / "teacher")
     command = [
         sys.executable,
         "-m",
         "tests.modules.ddp_worker",
-        *map(str, (task, teacher, name, processes, out)),
+        *map(str, (task, out / "teacher", out)),
+        *NAMES,
     ]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     root = Path(__file__).parents[2]
@@ -24,16 +36,13 @@ def _fit(task, teacher, name, processes, out):
         command, cwd=root, env=env, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    return torch.load(out, weights_only=True)
+    return out
 
 
-@pytest.mark.parametrize("name", ["pkd", "tinybert"])
-def test_two_processes_equal_one(name, task, tmp_path):
-    # Without dropout: the processes draw their own masks. TinyBERT's first stage leaves the head unused,
-    # which DDP would report if the loss did not reach it.
-    tiny_bert(layers=4, labels=2, dropout=0.0).save_pretrained(tmp_path / "teacher")
-    one = _fit(task, tmp_path / "teacher", name, 1, tmp_path / "one" / "x.pt")
-    two = _fit(task, tmp_path / "teacher", name, 2, tmp_path / "two" / "x.pt")
+@pytest.mark.parametrize("name", NAMES)
+def test_two_processes_equal_one(name, task, two_processes, tmp_path):
+    fit(task, two_processes / "teacher", name, 1, tmp_path)
+    one, two = (torch.load(place / f"{name}.pt", weights_only=True) for place in (tmp_path, two_processes))
     assert one.keys() == two.keys()
     # The softmax does not see a key bias: its gradient is rounding noise, which Adam scales up to full steps.
     for key, value in ((k, v) for k, v in one.items() if not k.endswith("key.bias")):
