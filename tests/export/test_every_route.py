@@ -18,6 +18,8 @@ from tests.tiny import tiny_bert
 
 # Compiled in the process that runs it, half a minute per shape: tests/benchmark/test_runtimes.py has it.
 BUILT_IN_PLACE = ("torch-compile",)
+# A quarter of a minute of compiling per model; tests/export/test_aotinductor.py has it, on a ragged one.
+SLOW_TO_BUILD = ("aotinductor-bf16",)
 BATCHES = ((9,), (3, 21, 14), (1, 33))
 
 
@@ -45,7 +47,7 @@ def samples():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in RUNTIMES if name not in BUILT_IN_PLACE])
+@pytest.mark.parametrize("name", [name for name in RUNTIMES if name not in BUILT_IN_PLACE + SLOW_TO_BUILD])
 def test_a_clean_process_computes_what_the_original_does(name, folders, tmp_path):
     way = runtime(name)
     try:

@@ -180,6 +180,7 @@ def test_infer_gives_the_logits_of_single_texts_and_refuses_pairs(tmp_path):
 
 @pytest.mark.slow
 def test_an_exported_language_model_goes_on_as_the_model_does(tmp_path):
+    torch.manual_seed(3)  # with which no two tokens are nearly as likely: half precision would decide
     model = decoder("llama")
     folder = save(model, tmp_path / "model", byte_level())
     out = tmp_path / "out"
@@ -192,7 +193,9 @@ def test_an_exported_language_model_goes_on_as_the_model_does(tmp_path):
     tokens = torch.tensor([own.encode(TEXT[0]).ids])
     for _ in range(6):
         with torch.inference_mode():
-            tokens = torch.cat([tokens, model(tokens).logits[:, -1:].argmax(-1)], 1)
+            logits, likely = model(tokens).logits[0, -1].topk(2)
+        assert logits[1] < 0.95 * logits[0]
+        tokens = torch.cat([tokens, likely[None, :1]], 1)
     assert found.stdout.rstrip("\n") == own.decode(tokens[0].tolist())
 
 
