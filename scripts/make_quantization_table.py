@@ -1,7 +1,8 @@
 """Turn the cells of scripts/run_quantization.py into a Markdown table.
 
 `--measure` first times the seed-0 model of every row in the runtimes that can compute it, in turns with the eager
-float32 teacher; run it on a quiet machine. It goes on where it was stopped.
+float32 teacher; run it on a quiet machine. It goes on where it was stopped. Rows that the page has already and whose
+cells are not in the folder stay, and so does the teacher's where it is not measured.
 
     python scripts/make_quantization_table.py --measure
     python scripts/make_quantization_table.py --out docs/results_quantization.md
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from run_quantization import ROWS, accuracy
-from table_cells import quality_of, spread, times, times_faster
+from table_cells import quality_of, spread, times, times_faster, with_earlier_rows
 
 from lit_compress.benchmark.folders import local_folder
 from lit_compress.files import read_json_lines
@@ -149,6 +150,8 @@ def table(rows: dict[str, list[dict[str, Any]]], measured: dict[str, dict[str, A
 def _lines(rows: dict[str, list[dict[str, Any]]], measured: dict[str, dict[str, Any]]) -> Iterator[str]:
     full = rows[TEACHER][0]["bytes"]
     for name, cells in rows.items():
+        if name == TEACHER and not measured:
+            continue
         look, first = LOOKS[name], cells[0]
         dev, test = (spread([each[split] for each in cells]) for split in ("dev", "test"))
         run = first["folder"].parent.resolve()
@@ -172,12 +175,14 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/quantization"), help="cells (%(default)s)")
     parser.add_argument("--teacher", type=Path, default=Path("runs/sst2_sentences/teacher/model"))
     parser.add_argument("--measure", action="store_true", help="measure speed first")
-    parser.add_argument("--out", type=Path, help="write the table to this file")
+    parser.add_argument("--out", type=Path, help="put the rows into the table of this file")
     args = parser.parse_args()
     rows, results = collect(args.runs, local_folder(str(args.teacher))), args.runs / "speed.jsonl"
     if args.measure:
         measure(rows, args.teacher, results)
     text = table(rows, fastest(results))
+    if args.out and args.out.is_file():
+        text = with_earlier_rows(text, args.out.read_text(encoding="utf-8"), key=2)
     print(text)
     if args.out:
         args.out.write_text(text + "\n", encoding="utf-8")

@@ -25,6 +25,8 @@ def run(task, folder, *more):
 
 
 def inspect(folder, *options):
+    if wandb.__version__.startswith("0.30"):
+        pytest.skip("wandb reads its own files from 0.31 on")
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", *options, str(folder)]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
