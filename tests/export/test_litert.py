@@ -1,8 +1,11 @@
+import math
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("litert_torch")
 
@@ -155,17 +158,33 @@ def test_refuses_a_file_that_ignores_padding_and_leaves_the_old_one(tmp_path, mo
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.tflite"]
 
 
-def test_a_wrong_graph_for_long_texts_is_found(monkeypatch):
+def test_a_wrong_graph_for_long_texts_is_found():
     model = tiny_bert(layers=1).eval()
 
     def forward(batch):
         return wanted(model, batch) + (batch["input_ids"].shape[1] == 130)
 
-    assert litert._check_length(forward, model, 128, 1e-3, "it") == 0
+    assert litert._check_lengths(forward, model, [64, 128], 1e-3, "it") == 0
     with pytest.raises(
         ParityError, match=r"Expected it to compute .* for texts of 130 tokens; nothing was kept"
     ):
-        litert._check_length(forward, model, 130, 1e-3, "it")
+        litert._check_lengths(forward, model, [64, 128, 130], 1e-3, "it")
+
+
+def test_a_text_whose_logits_are_next_to_nothing_may_differ_as_the_others_do():
+    """Relative to the logits of that text alone, the error would be five times as large as they are."""
+    logits = {16: 1.0, 32: 0.01, 64: -1.0}
+
+    def model(input_ids, **_):
+        return SimpleNamespace(logits=torch.full((2, 2), logits[input_ids.shape[1]]))
+
+    model.config = SimpleNamespace(vocab_size=100, pad_token_id=0)
+
+    def forward(batch):
+        return model(batch["input_ids"]).logits.numpy() + 0.05
+
+    error = litert._check_lengths(forward, model, list(logits), 0.1, "it")
+    assert error == pytest.approx(0.05 / math.sqrt((1 + 0.0001 + 1) / 3))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
