@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from transformers import PreTrainedModel
 
-from lit_compress.callbacks.transform import TransformCallback, check_rounding, model_of, own_group
+from lit_compress.callbacks.transform import TransformCallback, model_of, own_group, rounding_for
 from lit_compress.pruning.compressed_size import compressed_size
 from lit_compress.pruning.counting import WeightCount
 from lit_compress.pruning.gates import Gates, gates_of
@@ -77,8 +77,8 @@ class L0Pruning(TransformCallback):
         low_rank: With ``rank``, where the factors start: ``full`` (computes what the model does, with more weights)
             or ``equal`` (as many weights, as FLOP; the model loses quality at once).
         part: Name of these gates; give another one where a recipe lists the callback twice.
-        round_to: Ship a multiple of this many neurons per block; those that are too many are zeros. Whether it is
-            worth it: ``docs/bench_shrink.md``.
+        round_to: Ship a multiple of this many neurons per block; those that are too many are zeros. 1 for a sparsity,
+            16 for a speed-up, which odd numbers miss in batches: ``docs/bench_speedup_target.md``.
     """
 
     def __init__(
@@ -95,13 +95,12 @@ class L0Pruning(TransformCallback):
         evaluation: str = "threshold",
         low_rank: str = "full",
         part: str = "l0",
-        round_to: int = 1,
+        round_to: int | None = None,
     ) -> None:
         super().__init__()
         self.structures = ["head", "neuron"] if structures is None else list(structures)
         _check_structures(self.structures, target)
         _check_aim(target, penalty, freeze_at)
-        check_rounding(round_to, self.structures)
         _check_numbers(gate_lr, multiplier_lr, beta)
         check_evaluation(evaluation)
         check_rank(low_rank)
@@ -112,7 +111,7 @@ class L0Pruning(TransformCallback):
             name: start_of(_DROP.get(name, _DROP_ELSE) if drop is None else drop) for name in self.structures
         }
         self.beta, self.evaluation, self.low_rank, self.part = beta, evaluation, low_rank, part
-        self.round_to = round_to
+        self.round_to = rounding_for(round_to, self.structures, target)
         self.generator: torch.Generator | None = None
         self._generator_state: Tensor | None = None
         self._known_table: dict[str, Any] | None = None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lit_compress.callbacks.transform import TransformCallback, check_rounding, model_of, unscale
+from lit_compress.callbacks.transform import TransformCallback, model_of, rounding_for, unscale
 from lit_compress.modules.progress import progress_of
 from lit_compress.pruning.compressed_size import compressed_size
 from lit_compress.pruning.latency import record_of, speedup_figures
@@ -59,8 +59,8 @@ class Pruning(TransformCallback):
         keep_at_least: Units that stay in every group; 1 where ``None``. Attentions, feed-forward networks and
             layers, of which every block has one, count as one group each.
         every_n_steps: Optimizer steps from one decision to the next.
-        round_to: Ship a multiple of this many neurons per block; those that are too many are zeros. Whether it is
-            worth it: ``docs/bench_shrink.md``.
+        round_to: Ship a multiple of this many neurons per block; those that are too many are zeros. 1 for a sparsity,
+            16 for a speed-up, which odd numbers miss in batches: ``docs/bench_speedup_target.md``.
 
     Raises:
         ValueError: The settings do not fit together.
@@ -78,14 +78,13 @@ class Pruning(TransformCallback):
         exclude: list[str] | None = None,
         keep_at_least: int | None = None,
         every_n_steps: int = 10,
-        round_to: int = 1,
+        round_to: int | None = None,
     ) -> None:
         super().__init__()
         if every_n_steps < 1:
             raise ValueError(f"Expected every_n_steps >= 1 but got {every_n_steps}.")
         structures = [structure] if isinstance(structure, str) else structure
-        check_rounding(round_to, structures)
-        self.structure, self.round_to = structure, round_to
+        self.structure, self.round_to = structure, rounding_for(round_to, structures, target)
         self.score = score or Magnitude()
         self.target = target
         self.ramp = ramp or Cubic(begin=0.1, finish=0.7)

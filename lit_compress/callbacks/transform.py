@@ -19,6 +19,9 @@ from lit_compress.modules.progress import progress_of
 from lit_compress.pruning.target import Target
 from lit_compress.schedules import Progress
 
+#: What matrix products of batches like; measured in docs/bench_speedup_target.md.
+FAST_MULTIPLE = 16
+
 
 class TransformCallback(pl.Callback, ABC):
     """Applies a transform in ``setup``, moves it at the start of optimizer steps, adds a term to the loss.
@@ -194,12 +197,20 @@ def rounding_of(trainer: pl.Trainer) -> int:
     return math.lcm(*(callback.round_to for callback in callbacks if isinstance(callback, TransformCallback)))
 
 
-def check_rounding(round_to: int, structures: Sequence[str]) -> None:
-    """Refuse a ``round_to`` that means nothing.
+def rounding_for(round_to: int | None, structures: Sequence[str], target: Target | None) -> int:
+    """Return what the number of neurons that a block keeps is a multiple of.
+
+    Args:
+        round_to: As the user said; where ``None``, :data:`FAST_MULTIPLE` for a speed-up by neurons, else 1.
+        structures: What is cut.
+        target: How much.
 
     Raises:
         ValueError: It is below 1, or no neurons are cut that it could count.
     """
+    if round_to is None:
+        fast = target is not None and target.speedup is not None and "neuron" in structures
+        return FAST_MULTIPLE if fast else 1
     if round_to < 1:
         raise ValueError(f"Expected round_to >= 1 (neurons per block) but got {round_to}.")
     if round_to > 1 and "neuron" not in structures:
@@ -207,6 +218,7 @@ def check_rounding(round_to: int, structures: Sequence[str]) -> None:
             f"Expected the structure neuron for round_to={round_to}, which counts the neurons that are kept, but got "
             f"{', '.join(structures)}; leave round_to out."
         )
+    return round_to
 
 
 def unscale(trainer: pl.Trainer, leaves: Iterable[Tensor]) -> None:

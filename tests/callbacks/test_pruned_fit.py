@@ -160,6 +160,21 @@ def test_widths_are_rounded_for_the_benchmark_and_for_what_is_shipped(
 
 
 @pytest.mark.parametrize(
+    ("target", "given", "multiple"),
+    [
+        ({"speedup": 2.0}, None, 16),
+        ({"speedup": 2.0}, 1, 1),
+        ({"sparsity": 0.5}, None, 1),
+        ({"sparsity": 0.5}, 8, 8),
+    ],
+)
+def test_a_speedup_is_shipped_in_sizes_that_are_fast(target, given, multiple):
+    for make in (Pruning, L0Pruning):
+        assert make(["head", "neuron"], target=Target(**target), round_to=given).round_to == multiple
+        assert make(["head"], target=Target(**target)).round_to == 1
+
+
+@pytest.mark.parametrize(
     ("build", "message"),
     [
         (

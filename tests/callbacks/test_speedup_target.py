@@ -51,9 +51,9 @@ CALLBACKS = pytest.mark.parametrize(
     "callback",
     [
         lambda target: Pruning(
-            ["head", "neuron"], target=target, ramp=Cubic(begin=0.0, finish=0.5), every_n_steps=1
+            ["head", "neuron"], target=target, ramp=Cubic(begin=0.0, finish=0.5), every_n_steps=1, round_to=1
         ),
-        lambda target: L0Pruning(target=target, ramp=Linear(0.0, 1.0, 0.0, 0.3), freeze_at=0.7),
+        lambda target: L0Pruning(target=target, ramp=Linear(0.0, 1.0, 0.0, 0.3), freeze_at=0.7, round_to=1),
     ],
     ids=["scores", "gates"],
 )
