@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from lit_compress.benchmark.runtimes.base import Batch
 from lit_compress.benchmark.runtimes.litert import LiteRtSession, check_litert
 from lit_compress.benchmark.workload import token_batch
-from lit_compress.export.parity import ParityError, check_parity, relative_error
+from lit_compress.export.parity import ParityError, check_parity, reference, worst_batch
 from lit_compress.export.single_text import SingleText, longest_text, plain_attention, quantize_embeddings
 from lit_compress.files import writing
 from lit_compress.models.loading import quiet
@@ -173,28 +173,22 @@ def _check_lengths(
     tolerance: float,
     what: str,
 ) -> float:
-    """Compare every graph with the original, on a text that fills it and one that does not.
-
-    As in :func:`check_parity` the error is relative to all logits: those of single texts may be next to nothing.
-    """
+    """Compare every graph with the original, on a text that fills it and one that does not."""
     config = model.config
-    wanted, got = [], []
-    for length in lengths:
-        batch = token_batch((length, length // 2 + 1), config.vocab_size, config.pad_token_id, length)
-        with torch.inference_mode():
-            inputs = {name: torch.from_numpy(array) for name, array in batch.items()}
-            wanted.append(model(**inputs).logits.numpy())
-        got.append(forward(batch))
-    size = np.concatenate(wanted)
-    errors = [relative_error(a, b, size) for a, b in zip(got, wanted, strict=True)]
-    worst = int(np.argmax(np.nan_to_num(errors, nan=np.inf)))
-    if not errors[worst] <= tolerance:  # not ">": a NaN must not pass
+    batches = [
+        token_batch((length, length // 2 + 1), config.vocab_size, config.pad_token_id, length)
+        for length in lengths
+    ]
+    worst, error = worst_batch(
+        [forward(batch) for batch in batches], [reference(model, batch) for batch in batches]
+    )
+    if not error <= tolerance:  # not ">": a NaN must not pass
         raise ParityError(
             f"Expected {what} to compute the logits of the original within {tolerance:g} of their size but got a "
-            f"difference of {errors[worst]:.3g} for texts of {lengths[worst]} tokens; nothing was kept: use another "
+            f"difference of {error:.3g} for texts of {lengths[worst]} tokens; nothing was kept: use another "
             "runtime for this model."
         )
-    return errors[worst]
+    return error
 
 
 def _first_line(error: Exception) -> str:

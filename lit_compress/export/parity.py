@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -50,24 +50,37 @@ def check_parity(
     for seed, lengths in enumerate(_BATCHES):
         lengths = tuple(min(length, longest or length) for length in lengths)
         batch = token_batch(lengths, model.config.vocab_size, model.config.pad_token_id, seed)
-        wanted.append(_reference(model, batch))
+        wanted.append(reference(model, batch))
         got.append(forward(batch))
         if got[-1].shape != wanted[-1].shape:
             raise ParityError(
                 f"Expected logits of shape {wanted[-1].shape} from {what} for texts of {lengths} tokens but "
                 f"got {got[-1].shape}; this architecture cannot be exported that way."
             )
+    worst, error = worst_batch(got, wanted)
+    # Not "error > tolerance": a NaN must not pass.
+    if not error <= tolerance:
+        raise ParityError(
+            f"Expected {what} to compute the logits of the original within {tolerance:g} of their size but "
+            f"got a difference of {error:.3g} for a batch of texts of {_BATCHES[worst]} tokens; "
+            "nothing was kept: use another runtime for this model."
+        )
+    return error
+
+
+def worst_batch(
+    got: Sequence[npt.NDArray[np.float32]], wanted: Sequence[npt.NDArray[np.float32]]
+) -> tuple[int, float]:
+    """Return which batch differs most and by how much, relative to all logits: those of one may be next to nothing.
+
+    Args:
+        got: Logits of every batch.
+        wanted: Those of the original, of the same shapes.
+    """
     size = np.concatenate(wanted)
     errors = [relative_error(a, b, size) for a, b in zip(got, wanted, strict=True)]
     worst = int(np.argmax(np.nan_to_num(errors, nan=np.inf)))
-    # Not "error > tolerance": a NaN must not pass.
-    if not errors[worst] <= tolerance:
-        raise ParityError(
-            f"Expected {what} to compute the logits of the original within {tolerance:g} of their size but "
-            f"got a difference of {errors[worst]:.3g} for a batch of texts of {_BATCHES[worst]} tokens; "
-            "nothing was kept: use another runtime for this model."
-        )
-    return errors[worst]
+    return worst, errors[worst]
 
 
 def relative_error(
@@ -100,5 +113,6 @@ def _rms(values: npt.NDArray[np.float32]) -> float:
 
 
 @torch.inference_mode()
-def _reference(model: PreTrainedModel, batch: Batch) -> npt.NDArray[np.float32]:
+def reference(model: PreTrainedModel, batch: Batch) -> npt.NDArray[np.float32]:
+    """Return the logits of the original, on the CPU, for a batch."""
     return model(**{name: torch.from_numpy(array) for name, array in batch.items()}).logits.numpy()
