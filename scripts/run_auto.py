@@ -24,6 +24,7 @@ from table_cells import times_faster
 from lit_compress.auto.goal import Goal
 from lit_compress.auto.trial import FILE_NAME, read_records
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME
+from lit_compress.benchmark.quality import ROUNDING
 from lit_compress.benchmark.results import FILE_NAME as RESULTS
 from lit_compress.benchmark.results import read_results
 from lit_compress.report.scale import put_on_one_scale
@@ -117,7 +118,7 @@ def fulfils(goal: Goal, route: Row, original: Row) -> bool:
     if route["row"] is None or route["quality"] is None:
         return False
     share = route["quality"]["value"] / original["quality"]["value"]
-    return share >= goal.quality - 1e-6 and route["bytes"] <= 1e6 * (goal.max_size_mb or float("inf"))
+    return share >= goal.quality - ROUNDING and route["bytes"] <= 1e6 * (goal.max_size_mb or float("inf"))
 
 
 def verdict(goal: Goal, routes: dict[str, Row], chosen: str | None) -> str:
@@ -143,16 +144,16 @@ def table(routes: dict[str, Row]) -> str:
         quality = route["quality"]
         accuracy = f"{100 * quality['value']:.1f}" if quality else "–"
         kept = f"{100 * quality['value'] / original['quality']['value']:.1f} %" if quality else "–"
-        out = (
-            route["failure"][0]
-            if route["failure"]
-            else ""
-            if route["row"]
-            else "dropped before it was measured"
-        )
-        line = f"| {name} | {size} | {speed(route['row'])} | {accuracy} | {kept} | {out} |"
+        line = f"| {name} | {size} | {speed(route['row'])} | {accuracy} | {kept} | {why_out(route)} |"
         lines.append(line)
     return "\n".join(lines)
+
+
+def why_out(route: Row) -> str:
+    """What kept a route from being measured; nothing where it was."""
+    if route["failure"]:
+        return str(route["failure"][0])
+    return "" if route["row"] else "dropped before it was measured"
 
 
 def speed(row: Row | None) -> str:

@@ -195,7 +195,8 @@ def accuracy(folder: Path, config: Path, split: str) -> float:
 def write_bits(cell: Cell, teacher: str) -> None:
     """Write the files of bits that a cell names, and those that they are made from."""
     names = [name for name in BITS if any(name in word for word in ROWS[cell.row].words)]
-    for name in dict.fromkeys([*([next(iter(BITS))] if names else []), *names]):
+    measured = next(iter(BITS))  # what the other files take their eigenvalues from
+    for name in (measured, *names) if names else ():
         if not Path(name).is_file():
             words = ["sensitivity", teacher, "--average-bits=3", *BITS[name], f"--out={name}"]
             subprocess.run([sys.executable, "-m", "lit_compress", *words], check=True)

@@ -1,16 +1,12 @@
 """What callbacks learn with two gloo processes is what they learn with one on the same global batch."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from tests.callbacks.ddp_worker import METHODS, fit
 from tests.runs import write_task
 from tests.tiny import tiny_bert, tiny_tokenizer
+from tests.workers import run_worker
 
 #: How the names of what is learned end, and of what is decided by it.
 LEARNED = {
@@ -35,13 +31,7 @@ def task(tmp_path_factory):
 def two_processes(task, tmp_path_factory):
     """The folder of what two processes end with, started once for all methods: imports take longer than the fits."""
     out = tmp_path_factory.mktemp("two")
-    command = [sys.executable, "-m", "tests.callbacks.ddp_worker", str(task), str(out)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        command, cwd=root, env=env, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_worker("tests.callbacks.ddp_worker", task, out)
     return out
 
 

@@ -1,15 +1,11 @@
 """Two gloo processes equal one process on the same global batch."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from tests.modules.ddp_worker import fit
 from tests.tiny import tiny_bert
+from tests.workers import run_worker
 
 NAMES = ["pkd", "tinybert"]
 
@@ -23,19 +19,7 @@ def two_processes(task, tmp_path_factory):
     """
     out = tmp_path_factory.mktemp("two")
     tiny_bert(layers=4, labels=2, dropout=0.0).save_pretrained(out / "teacher")
-    command = [
-        sys.executable,
-        "-m",
-        "tests.modules.ddp_worker",
-        *map(str, (task, out / "teacher", out)),
-        *NAMES,
-    ]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        command, cwd=root, env=env, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_worker("tests.modules.ddp_worker", task, out / "teacher", out, *NAMES)
     return out
 
 
