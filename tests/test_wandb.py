@@ -45,6 +45,7 @@ def runs(cli_task, tmp_path_factory):
     return folder, first, second
 
 
+@pytest.mark.slow
 def test_group_is_the_recipe_and_job_type_the_method(runs):
     for path in runs[1:]:
         records = [json.loads(line) for line in inspect(path).splitlines()]

@@ -35,6 +35,7 @@ def two_processes(task, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_two_processes_learn_what_one_does(method, task, two_processes, tmp_path):
     fit(task, method, 1, tmp_path)

@@ -37,6 +37,7 @@ def rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_it_ends_with_a_model_an_export_and_the_figures(finished):
     outcome = json.loads((finished / "outcome.json").read_text())
     assert outcome["met"] and outcome["runtime"] == "onnx-int8"
@@ -108,6 +109,7 @@ def test_refuses_before_anything_runs(more, message, task, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_refuses_a_wish_out_of_reach_before_training(task, tmp_path, capsys):
     assert main(words(task, tmp_path / "out", "--speedup=5000")) == 1
     error = capsys.readouterr().err

@@ -82,6 +82,7 @@ class KillInside:
             time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("order", "count"), [("joint", 3), ("chained", 2)])
 def test_killed_inside_every_stage_it_ends_the_same(order, count, task, tmp_path, monkeypatch):
     stages, model = stages_in(tmp_path / "whole", task, order)

@@ -23,6 +23,7 @@ def two_processes(task, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_two_processes_equal_one(name, task, two_processes, tmp_path):
     fit(task, two_processes / "teacher", name, 1, tmp_path)
