@@ -1,6 +1,7 @@
 r"""Turn the folders of scripts/run_flagship.py into a page: asked against achieved, and the front of it all.
 
-Folders of fits with other words (`run_flagship.py --fit`) may lie in further places; all are told in one table.
+Folders of fits with other words (`run_flagship.py --fit`) may lie in further places; all are told in one table. Rows
+that the page has already, and whose folders are not there any more, stay in the table and in the picture.
 
     python scripts/make_flagship_table.py --runs runs/flagship_sst2 runs/flagship_sst2_one_pass \
         --teacher runs/sst2/teacher/model --out docs/flagship_sst2.md
@@ -13,8 +14,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench_pages import write_page
+from bench_pages import NOTES, write_page
 from run_flagship import WISHES
+from table_cells import HEAD, cells, with_earlier_rows
 
 from lit_compress.benchmark.folders import weight_bytes
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME
@@ -65,7 +67,7 @@ def line(name: str, found: dict[str, Any], teacher_bytes: int) -> str:
     test = kept_on_test(found)
     on_test = f"{100 * test[0] / test[1]:.1f} % ({100 * test[0]:.1f} of {100 * test[1]:.1f})" if test else "–"
     size, limit = outcome["bytes"] / 1e6, wish.size_mb_of(teacher_bytes)
-    cells = [
+    columns = [
         name,
         f"{100 * kept:.1f} % {_mark(kept >= wish.quality)} (≥ {100 * wish.quality:g} %)",
         on_test,
@@ -78,20 +80,27 @@ def line(name: str, found: dict[str, Any], teacher_bytes: int) -> str:
         f"{row['cpu']['latency_ms']['p50']:.2f} ms",
         outcome["runtime"],
     ]
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(columns)} |"
 
 
 def _mark(met: bool) -> str:
     return "✓" if met else "✗"
 
 
-def page(found: dict[str, dict[str, Any]], teacher_bytes: int, title: str) -> str:
-    """The page."""
+def table(found: dict[str, dict[str, Any]], teacher_bytes: int, earlier: str = "") -> str:
+    """The table, with the rows of an earlier page that are not among those found."""
+    head = "wish | kept on dev | kept on test | speed-up | over the teacher in the same runtime | size with tokenizer"
+    rows = [line(name, one, teacher_bytes) for name, one in found.items()]
+    new = "\n".join([f"| {head} | median text | runtime |", "|---|--:|--:|--:|--:|--:|--:|---|", *rows])
+    old = "\n".join(line for line in earlier.splitlines() if line.startswith("|"))
+    return with_earlier_rows(new, old, key=1) if old else new
+
+
+def page(found: dict[str, dict[str, Any]], rows: str, teacher_bytes: int, title: str) -> str:
+    """The page around a table."""
     first = next(iter(found.values()))
     base = next(row for row in first["dev"] if row["is_baseline"])
     quality = base["quality"]
-    head = "wish | kept on dev | kept on test | speed-up | over the teacher in the same runtime | size with tokenizer"
-    rows = [line(name, one, teacher_bytes) for name, one in found.items()]
     return "\n".join(
         [
             f"# {title}\n",
@@ -100,9 +109,7 @@ def page(found: dict[str, dict[str, Any]], teacher_bytes: int, title: str) -> st
             f"{base['cpu']['latency_ms']['p50']:.1f} ms in {BASELINE_RUNTIME}). Everything is chosen on dev; test is "
             "evaluated once, in the runtime named. ✓ and ✗ hold each figure against what was asked for. Speed: median "
             "text, one at a time, one thread, in turns with the teacher in eager float32, with the 95 % interval.\n",
-            f"| {head} | median text | runtime |",
-            "|---|--:|--:|--:|--:|--:|--:|---|",
-            *rows,
+            rows,
             *_words(found),
             "\nMade by `python scripts/run_flagship.py`, then `scripts/make_flagship_table.py`.\n",
         ]
@@ -116,32 +123,27 @@ def _words(found: dict[str, dict[str, Any]]) -> list[str]:
     return [f"\nAdded to the recipe: {'; '.join(told)}."] if told else []
 
 
-def points(found: dict[str, dict[str, Any]]) -> list[tuple[str, float, float]]:
-    """Name, speed-up and percent kept on dev of every trained model and of the teacher in every runtime."""
-    named = [
-        (
-            f"{name}, {one['outcome']['bytes'] / 1e6:.1f} MB",
-            one["outcome"]["speedup"],
-            one["outcome"]["quality_kept"],
-        )
-        for name, one in found.items()
-    ]
+def points(found: dict[str, dict[str, Any]], rows: str) -> list[tuple[str, float, float]]:
+    """Name, speed-up and percent kept on dev of every row of the table and of the teacher in every runtime."""
+    named = []
+    for row in map(cells, rows.splitlines()[HEAD:]):
+        kept, speedup = (float(row[place].split()[0].strip("×")) for place in (1, 3))
+        named.append((f"{row[0]}, {row[5].split(' ✓')[0].split(' ✗')[0]}", speedup, kept))
     teachers: dict[str, tuple[float, float]] = {}
     for row in (row for one in found.values() for row in one["dev"] if row["role"] == "teacher"):
         ratio = row["ratio"]
         if row["is_baseline"]:
-            teachers[row["runtime"]] = 1.0, 1.0
+            teachers[row["runtime"]] = 1.0, 100.0
         elif ratio.get("quality") is not None:
-            teachers[row["runtime"]] = 1 / ratio["cpu_latency"]["median"], ratio["quality"]
-    named += [(f"teacher, {runtime}", *figures) for runtime, figures in teachers.items()]
-    return [(name, speedup, 100 * kept) for name, speedup, kept in named]
+            teachers[row["runtime"]] = 1 / ratio["cpu_latency"]["median"], 100 * ratio["quality"]
+    return named + [(f"teacher, {runtime}", *figures) for runtime, figures in teachers.items()]
 
 
-def draw_front(found: dict[str, dict[str, Any]], path: Path) -> None:
+def draw_front(all_points: list[tuple[str, float, float]], path: Path) -> None:
     """Quality over speed-up, with a line through what nothing else beats in both, and the wishes as stars."""
     import matplotlib.pyplot as plt
 
-    all_points = sorted(points(found), key=lambda point: -point[1])
+    all_points = sorted(all_points, key=lambda point: -point[1])
     front, best = [], 0.0
     for _, speedup, kept in all_points:
         if kept > best:
@@ -185,10 +187,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the page to this file")
     args = parser.parse_args()
     found = collect(*args.runs)
-    text = page(found, weight_bytes(args.teacher), args.title)
+    size = weight_bytes(args.teacher)
+    earlier = (
+        args.out.read_text(encoding="utf-8").partition(NOTES)[0] if args.out and args.out.is_file() else ""
+    )
+    rows = table(found, size, earlier)
+    text = page(found, rows, size, args.title)
     if args.out:
         picture = args.out.with_suffix(".png")
-        draw_front(found, picture)
+        draw_front(points(found, rows), picture)
         text += f"\n![Quality over speed-up of every model]({picture.name})\n"
         write_page(args.out, [text])
     print(text)

@@ -46,7 +46,8 @@ def folder(tmp_path):
 
 def test_every_figure_is_held_against_its_wish(folder, script):
     make_flagship_table = script("make_flagship_table")
-    page = make_flagship_table.page(make_flagship_table.collect(folder), 90_000_000, "Title")
+    found = make_flagship_table.collect(folder)
+    page = make_flagship_table.page(found, make_flagship_table.table(found, 90_000_000), 90_000_000, "Title")
     line = next(line for line in page.splitlines() if line.startswith("| main-seed0"))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[1] == "98.0 % ✓ (≥ 97.5 %)"
@@ -55,6 +56,22 @@ def test_every_figure_is_held_against_its_wish(folder, script):
     assert cells[4] == "5.0× (4.0–6.0) ✗ (≥ 6×)"
     assert cells[5] == "5.00 MB ✓ (≤ 5.62)"
     assert "Added to the recipe: main-seed0: `--trainer.max_epochs=4`." in page
+
+
+def test_rows_whose_folders_are_gone_stay_in_the_table_and_in_the_picture(folder, script):
+    made = script("make_flagship_table")
+    found = made.collect(folder)
+    first = made.table(found, 90_000_000)
+    earlier = (
+        first.replace("main-seed0", "main-seed1").replace("98.0 % ✓", "99.5 % ✓").replace("20× (", "30× (")
+    )
+    both = made.table(found, 90_000_000, f"# Title\n\n{earlier}\n\nText.")
+    assert both.splitlines()[:2] == first.splitlines()[:2]
+    assert set(both.splitlines()[2:]) == {first.splitlines()[2], earlier.splitlines()[2]}
+    points = {name: figures for name, *figures in made.points(found, both)}
+    assert points["main-seed0, 5.00 MB"] == [20.0, 98.0]
+    assert points["main-seed1, 5.00 MB"] == [30.0, 99.5]
+    assert points["teacher, torch-fp32"] == [1.0, 100.0]
 
 
 def test_refuses_a_folder_without_runs(tmp_path, script):
