@@ -90,8 +90,8 @@ ROWS: dict[str, Row] = {
     "qbert_mixed": Row("quantize/qbert_mixed", mixed("mixed")),
     "uniform3": Row("quantize/qbert_mixed", mixed("uniform3")),
     # The grids of the paper: ranges from the least to the largest weight, with zero points.
-    "qbert_ranges": Row("quantize/qbert_mixed", mixed("mixed_zero_points", _RANGES)),
-    "uniform3_ranges": Row("quantize/qbert_mixed", mixed("uniform3_zero_points", _RANGES)),
+    "qbert_ranges": Row("quantize/qbert_mixed", mixed("mixed_zero_points", _RANGES), (0, 1, 2)),
+    "uniform3_ranges": Row("quantize/qbert_mixed", mixed("uniform3_zero_points", _RANGES), (0, 1, 2)),
     **{f"kmeans{k}_nearest": Row(None, ["--method=kmeans", *clusters(k)]) for k in (256, 16, 8)},
     **{f"kmeans{k}": Row("quantize/kmeans", clusters(k, "trainer.callbacks.")) for k in (256, 16, 8)},
     "kmeans_int8_hybrid": Row("quantize/kmeans_int8_hybrid"),
