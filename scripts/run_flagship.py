@@ -30,6 +30,8 @@ class Target:
         share: Share of the teacher's bytes; or ``megabytes`` with the tokenizer.
         megabytes: See ``share``.
         bought: Least speed-up over the teacher in the same runtime.
+        asked: Speed-up that is asked for, so that ``bought`` is reached too; ``speedup`` where ``None``. ONNX Runtime
+            alone makes the teacher 5.4 times faster with integers.
         seeds: Seeds of the fits.
     """
 
@@ -39,6 +41,7 @@ class Target:
     share: float | None = None
     megabytes: float | None = None
     seeds: tuple[int, ...] = (0,)
+    asked: float | None = None
 
     def size_mb_of(self, teacher_bytes: int) -> float:
         """Return the most megabytes, for a teacher of this size."""
@@ -47,7 +50,7 @@ class Target:
 
 WISHES = {
     "main": Target(0.975, 20.0, 6.0, share=1 / 16, seeds=(0, 1, 2)),
-    "near_lossless": Target(0.99, 8.0, 2.5, share=1 / 8),
+    "near_lossless": Target(0.99, 8.0, 2.5, share=1 / 8, asked=14.0),
     "extreme": Target(0.95, 50.0, 15.0, megabytes=2.5),
 }
 
@@ -58,7 +61,7 @@ def run(name: str, seed: int, args: argparse.Namespace) -> bool:
     out = Path(args.runs) / f"{name}-seed{seed}"
     words = [
         f"--quality={wish.quality}",
-        f"--speedup={wish.speedup}",
+        f"--speedup={wish.asked or wish.speedup}",
         f"--size-mb={wish.size_mb_of(weight_bytes(teacher))}",
     ]
     command = ["compress", str(teacher), *words, f"--seed={seed}", f"--out={out}"]
