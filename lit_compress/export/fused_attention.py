@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
-from transformers.masking_utils import AttentionMaskInterface
+from transformers import PreTrainedModel
 
+from lit_compress.export.attention import attention_of_export
 from lit_compress.export.onnx_graph import MICROSOFT
 
 _NAME = "lit_compress_onnx"
@@ -65,19 +65,8 @@ def fused_attention(model: PreTrainedModel) -> Iterator[None]:
     Raises:
         ValueError: The model computes its attention itself.
     """
-    AttentionInterface.register(_NAME, _attention)
-    AttentionMaskInterface.register(_NAME, _padding_mask)
-    before = model.config._attn_implementation
-    model.set_attn_implementation(_NAME)
-    try:
-        if model.config._attn_implementation != _NAME:
-            raise ValueError(
-                "Expected a model that supports transformers' AttentionInterface but got "
-                f"{type(model).__name__}; BERT, RoBERTa, DistilBERT and ELECTRA do."
-            )
+    with attention_of_export(model, _NAME, _attention, _padding_mask):
         yield
-    finally:
-        model.set_attn_implementation(before)
 
 
 class _MultiHeadAttention(torch.autograd.Function):

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AttentionInterface, PreTrainedModel
-from transformers.masking_utils import AttentionMaskInterface
+from transformers import PreTrainedModel
 
+from lit_compress.export.attention import attention_of_export
 from lit_compress.export.parity import max_length
 
 #: The longest text in tokens of an export; what is longer would take its memory on a device for every text.
@@ -95,19 +95,8 @@ def plain_attention(model: PreTrainedModel, padded: bool) -> Iterator[None]:
     Raises:
         ValueError: The model computes its attention itself.
     """
-    AttentionInterface.register(_NAME, _attention)
-    AttentionMaskInterface.register(_NAME, _padding_scores if padded else _no_mask)
-    before = model.config._attn_implementation
-    model.set_attn_implementation(_NAME)
-    try:
-        if model.config._attn_implementation != _NAME:
-            raise ValueError(
-                "Expected a model that supports transformers' AttentionInterface but got "
-                f"{type(model).__name__}; BERT, RoBERTa, DistilBERT and ELECTRA do."
-            )
+    with attention_of_export(model, _NAME, _attention, _padding_scores if padded else _no_mask):
         yield
-    finally:
-        model.set_attn_implementation(before)
 
 
 def quantize_embeddings(model: nn.Module) -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
-from transformers.masking_utils import AttentionMaskInterface
+from transformers import PreTrainedModel
 
 from lit_compress.benchmark.runtimes.base import Batch, Builder
 from lit_compress.benchmark.runtimes.onnx import OnnxSession, check_onnx
+from lit_compress.export.attention import attention_of_export
 from lit_compress.export.parity import check_parity, max_length
 from lit_compress.models.checkpoint import load
 
@@ -150,7 +149,11 @@ def _write_graph(model: PreTrainedModel, path: Path, names: list[str], precision
     axes: dict[str, dict[int, str]] = {name: {0: "batch", 1: "length"} for name in names}
     mask = torch.tensor([[1] * 9, [1] * 5 + [0] * 4])
     ids = mask * 7 + (1 - mask) * (model.config.pad_token_id or 0)
-    with _plain_attention(model), torch.inference_mode(), warnings.catch_warnings():
+    with (
+        attention_of_export(model, _NAME, _attention, _mask),
+        torch.inference_mode(),
+        warnings.catch_warnings(),
+    ):
         # The exporter is deprecated, and tracing warns of every size that becomes a constant; the parity
         # check at other sizes finds the constants that matter.
         warnings.simplefilter("ignore")
@@ -181,24 +184,6 @@ def _halve(model: PreTrainedModel) -> None:
             module.float()
             module.register_forward_pre_hook(lambda _, inputs: tuple(states.float() for states in inputs))
             module.register_forward_hook(lambda _, inputs, output: output.half())
-
-
-@contextmanager
-def _plain_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Let a model compute its attention as two products with a softmax between them."""
-    AttentionInterface.register(_NAME, _attention)
-    AttentionMaskInterface.register(_NAME, _mask)
-    before = model.config._attn_implementation
-    model.set_attn_implementation(_NAME)
-    try:
-        if model.config._attn_implementation != _NAME:
-            raise ValueError(
-                "Expected a model that supports transformers' AttentionInterface but got "
-                f"{type(model).__name__}; BERT, RoBERTa, DistilBERT and ELECTRA do."
-            )
-        yield
-    finally:
-        model.set_attn_implementation(before)
 
 
 def _attention(
