@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lit_compress.models.anatomy import dissect
+from lit_compress.models.hooks import remove_hooks
 from lit_compress.models.parametrized import register
 from lit_compress.pruning.folding import fold
 from lit_compress.pruning.groups import Group, Slot
@@ -284,10 +285,6 @@ def remove_gates(model: nn.Module) -> dict[str, Tensor]:
     for module in model.modules():
         remove_switches(module)
         release_norm(module)
-    for key in [key for key, hook in model._forward_pre_hooks.items() if hook is _draw]:
-        del model._forward_pre_hooks[key]
-    for key in [key for key, hook in model._forward_hooks.items() if hook is _let_go]:
-        del model._forward_hooks[key]
-        model._forward_hooks_always_called.pop(key, None)
+    remove_hooks(model, lambda hook: hook in (_draw, _let_go))
     delattr(model, GATES)
     return decided

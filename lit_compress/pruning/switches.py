@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lit_compress.models.hooks import remove_hooks
+
 if TYPE_CHECKING:
     from lit_compress.pruning.gates import Gate
 
@@ -38,9 +40,7 @@ def add_switch(block: nn.Module, gate: Gate) -> None:
 
 def remove_switches(block: nn.Module) -> None:
     """Take the switches of a block out again."""
-    for key in [key for key, hook in block._forward_hooks.items() if isinstance(hook, LayerSwitch)]:
-        del block._forward_hooks[key]
-        block._forward_hooks_with_kwargs.pop(key, None)
+    remove_hooks(block, lambda hook: isinstance(hook, LayerSwitch))
 
 
 class KeptNorm:

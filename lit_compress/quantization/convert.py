@@ -7,6 +7,7 @@ from dataclasses import asdict
 import torch
 from torch import Tensor, nn
 
+from lit_compress.models.hooks import remove_hooks
 from lit_compress.models.transforms import forget
 from lit_compress.pruning.folding import fold
 from lit_compress.quantization.clustering.codebook_weights import CODEBOOK_WEIGHTS
@@ -80,9 +81,7 @@ def remove_fake_weights(model: nn.Module) -> None:
     """Leave every matrix as it is before it is rounded, in place."""
     for name, fake in list(fake_weights_of(model)):
         fake.set_stage(OBSERVE)
-        hooks = model.get_submodule(name.rpartition(".")[0])._forward_hooks
-        for key in [key for key, hook in hooks.items() if hook is round_rows]:
-            del hooks[key]
+        remove_hooks(model.get_submodule(name.rpartition(".")[0]), lambda hook: hook is round_rows)
     fold(model, FakeWeight)
     forget(model, FAKE_WEIGHTS)
 

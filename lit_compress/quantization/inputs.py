@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lit_compress.models.hooks import remove_hooks
 from lit_compress.models.transforms import record, rewrite, transforms_of
 from lit_compress.quantization.grid import Grid, grid_of
 from lit_compress.quantization.observers import MeanSquaredError, MinMax, MovingAverage, Observer, Percentile
@@ -160,6 +161,4 @@ def remove_input_quantizers(model: nn.Module) -> None:
     for name, _ in list(input_quantizers_of(model)):
         module = model.get_submodule(name)
         delattr(module, _NAME)
-        hooks = module._forward_pre_hooks
-        for key in [key for key, hook in hooks.items() if hook is _round_input]:
-            del hooks[key]
+        remove_hooks(module, lambda hook: hook is _round_input)
