@@ -6,18 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from lit_compress.benchmark.runtimes.base import Batch, Runtime, Session
+from lit_compress.benchmark.runtimes.base import Batch, FileSession, Runtime
 from lit_compress.export.infer.aotinductor import AotInductorModel
 
 _FILE = "model.pt2"
 
 
-class AotInductorSession(Session):
+class AotInductorSession(FileSession):
     """A package of AOTInductor that holds a text classifier.
 
     Loading it runs machine code: a package must come from a source that one trusts.
@@ -28,19 +25,7 @@ class AotInductorSession(Session):
     """
 
     def __init__(self, path: Path, threads: int) -> None:
-        self._model = AotInductorModel(path, threads)
-
-    def inputs(self, batch: Batch) -> list[Tensor]:
-        """Return the inputs that the package has; ``ValueError`` where the model cannot read them."""
-        return self._model.inputs(batch)
-
-    def run(self, inputs: list[Tensor]) -> Tensor:
-        """Return the logits."""
-        return self._model.run(inputs)
-
-    def logits(self, output: Tensor) -> npt.NDArray[np.float32]:
-        """Return the logits as an array."""
-        return output.numpy()
+        super().__init__(AotInductorModel(path, threads))
 
 
 class AotInductorFp32(Runtime):

@@ -30,6 +30,29 @@ class Session(ABC):
         """Return what :meth:`run` gave as an array in main memory."""
 
 
+class FileSession(Session):
+    """A file that runs as it does on a server: by the model that ``infer.py`` of an export has too.
+
+    Args:
+        model: One of ``lit_compress.export.infer``, with ``inputs`` and ``run``.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def inputs(self, batch: Batch) -> Any:
+        """Return the inputs that the file has; ``ValueError`` where it cannot read them."""
+        return self._model.inputs(batch)
+
+    def run(self, inputs: Any) -> Any:
+        """Return the logits."""
+        return self._model.run(inputs)
+
+    def logits(self, output: Any) -> npt.NDArray[np.float32]:
+        """Return the logits as an array."""
+        return np.asarray(output)
+
+
 class Builder(ABC):
     """A way of turning a model folder into files for something else. It has no state."""
 

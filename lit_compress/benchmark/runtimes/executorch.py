@@ -6,10 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
-
-from lit_compress.benchmark.runtimes.base import Batch, Runtime, Session
+from lit_compress.benchmark.runtimes.base import Batch, FileSession, Runtime
 from lit_compress.extras import require
 
 _FILE = "model.pte"
@@ -20,7 +17,7 @@ def check_executorch() -> None:
     require("executorch", "an ExecuTorch runtime", "executorch", "torchao")
 
 
-class ExecuTorchSession(Session):
+class ExecuTorchSession(FileSession):
     """An ExecuTorch program of a text classifier.
 
     Args:
@@ -31,19 +28,7 @@ class ExecuTorchSession(Session):
     def __init__(self, path: Path, threads: int) -> None:
         from lit_compress.export.infer.executorch import ExecuTorchModel
 
-        self._model = ExecuTorchModel(path, threads)
-
-    def inputs(self, batch: Batch) -> Any:
-        """Return what the program reads, text by text."""
-        return self._model.inputs(batch)
-
-    def run(self, inputs: Any) -> npt.NDArray[np.float32]:
-        """Return the logits."""
-        return self._model.run(inputs)
-
-    def logits(self, output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return the logits."""
-        return output
+        super().__init__(ExecuTorchModel(path, threads))
 
 
 class ExecuTorchFp32(Runtime):

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
-
-from lit_compress.benchmark.runtimes.base import Batch, Runtime, Session
+from lit_compress.benchmark.runtimes.base import Batch, FileSession, Runtime
 from lit_compress.extras import require
 
 _FILE = "model.tflite"
@@ -20,7 +17,7 @@ def check_litert() -> None:
     require("litert", "a LiteRT runtime", "litert_torch", "ai_edge_litert", "ai_edge_quantizer")
 
 
-class LiteRtSession(Session):
+class LiteRtSession(FileSession):
     """A LiteRT file of a text classifier.
 
     Args:
@@ -31,19 +28,7 @@ class LiteRtSession(Session):
     def __init__(self, path: Path, threads: int) -> None:
         from lit_compress.export.infer.litert import LiteRtModel
 
-        self._model = LiteRtModel(path, threads)
-
-    def inputs(self, batch: Batch) -> Any:
-        """Return what the graphs of the texts read; segments are all the first where the batch has none."""
-        return self._model.inputs(batch)
-
-    def run(self, inputs: Any) -> npt.NDArray[np.float32]:
-        """Return the logits."""
-        return self._model.run(inputs)
-
-    def logits(self, output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return the logits."""
-        return output
+        super().__init__(LiteRtModel(path, threads))
 
 
 class LiteRtFp32(Runtime):

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-import numpy.typing as npt
-
-from lit_compress.benchmark.runtimes.base import Batch, Runtime, Session
+from lit_compress.benchmark.runtimes.base import Batch, FileSession, Runtime
 from lit_compress.extras import require
 
 if TYPE_CHECKING:
@@ -23,7 +20,7 @@ def check_onnx() -> None:
     require("onnx", "an ONNX runtime", "onnx", "onnxruntime")
 
 
-class OnnxSession(Session):
+class OnnxSession(FileSession):
     """An ONNX file of a text classifier in ONNX Runtime.
 
     Args:
@@ -34,19 +31,7 @@ class OnnxSession(Session):
     def __init__(self, path: Path, threads: int) -> None:
         from lit_compress.export.infer.onnx import OnnxModel
 
-        self._model = OnnxModel(path, threads)
-
-    def inputs(self, batch: Batch) -> Batch:
-        """Return the inputs that the file has; segments are all the first where the batch has none."""
-        return self._model.inputs(batch)
-
-    def run(self, inputs: Batch) -> npt.NDArray[np.float32]:
-        """Return the logits."""
-        return self._model.run(inputs)
-
-    def logits(self, output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return the logits."""
-        return output
+        super().__init__(OnnxModel(path, threads))
 
 
 class OnnxFp32(Runtime):

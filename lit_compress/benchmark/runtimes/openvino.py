@@ -6,10 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-import numpy.typing as npt
-
-from lit_compress.benchmark.runtimes.base import Batch, Runtime, Session
+from lit_compress.benchmark.runtimes.base import Batch, FileSession, Runtime
 from lit_compress.extras import require
 
 _FILE = "openvino_model.xml"
@@ -24,7 +21,7 @@ def check_openvino(*modules: str) -> None:
     require("openvino", "an OpenVINO runtime", "openvino", *modules)
 
 
-class OpenVinoSession(Session):
+class OpenVinoSession(FileSession):
     """An OpenVINO file of a text classifier.
 
     Args:
@@ -39,19 +36,7 @@ class OpenVinoSession(Session):
     def __init__(self, path: Path, precision: str, threads: int) -> None:
         from lit_compress.export.infer.openvino import OpenVinoModel
 
-        self._model = OpenVinoModel(path, precision, threads)
-
-    def inputs(self, batch: Batch) -> Batch:
-        """Return the inputs that the file has."""
-        return self._model.inputs(batch)
-
-    def run(self, inputs: Batch) -> npt.NDArray[np.float32]:
-        """Return the logits."""
-        return self._model.run(inputs)
-
-    def logits(self, output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return the logits."""
-        return output
+        super().__init__(OpenVinoModel(path, precision, threads))
 
 
 class OpenVinoFp32(Runtime):

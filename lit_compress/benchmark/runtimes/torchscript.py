@@ -10,18 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from lit_compress.benchmark.runtimes.base import Batch, Runtime, Session
+from lit_compress.benchmark.runtimes.base import Batch, FileSession, Runtime
 from lit_compress.export.infer.torchscript import TorchScriptModel
 
 _FILE = "model.pt"
 
 
-class TorchScriptSession(Session):
+class TorchScriptSession(FileSession):
     """A TorchScript file of a text classifier.
 
     Loading it runs the program that it holds: a file must come from a source that one trusts.
@@ -32,19 +29,7 @@ class TorchScriptSession(Session):
     """
 
     def __init__(self, path: Path, threads: int) -> None:
-        self._model = TorchScriptModel(path, threads)
-
-    def inputs(self, batch: Batch) -> list[Tensor]:
-        """Return the inputs that the file has."""
-        return self._model.inputs(batch)
-
-    def run(self, inputs: list[Tensor]) -> Tensor:
-        """Return the logits."""
-        return self._model.run(inputs)
-
-    def logits(self, output: Tensor) -> npt.NDArray[np.float32]:
-        """Return the logits as an array."""
-        return output.numpy()
+        super().__init__(TorchScriptModel(path, threads))
 
 
 class TorchScriptFp32(Runtime):
