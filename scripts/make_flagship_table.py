@@ -154,16 +154,8 @@ def draw_front(all_points: list[tuple[str, float, float]], path: Path) -> None:
     for name, speedup, kept in all_points:
         colour = "#0072B2" if name.startswith("teacher") else "#D55E00"
         axis.plot(speedup, kept, "o", color=colour)
-        axis.annotate(name, (speedup, kept), xytext=(5, 9), textcoords="offset points", fontsize=8)
-    for name, wish in WISHES.items():
+    for wish in WISHES.values():
         axis.plot(wish.speedup, 100 * wish.quality, "*", color="black", markersize=12)
-        axis.annotate(
-            f"asked: {name.replace('_', ' ')}",
-            (wish.speedup, 100 * wish.quality),
-            xytext=(6, -11),
-            textcoords="offset points",
-            fontsize=8,
-        )
     ticks = (1, 2, 5, 10, 20, 50)
     axis.set(
         xscale="log", xlim=(0.8, 110), xlabel="times faster than the teacher in float32 PyTorch, one text"
@@ -172,7 +164,33 @@ def draw_front(all_points: list[tuple[str, float, float]], path: Path) -> None:
     axis.minorticks_off()
     axis.set_ylabel("of the teacher's quality on dev, %")
     axis.spines[["top", "right"]].set_visible(False)
+    figure.draw_without_rendering()
+    asked = [
+        (f"asked: {name.replace('_', ' ')}", wish.speedup, 100 * wish.quality)
+        for name, wish in WISHES.items()
+    ]
+    _write_names(axis, [*asked, *all_points])
     figure.savefig(path, dpi=130)
+
+
+def _write_names(axis: Any, named: list[tuple[str, float, float]]) -> None:
+    """Write names beside points, each at the first place where it covers no other name and no point."""
+    places = [((6, 8), "left"), ((6, -14), "left"), ((-6, 8), "right"), ((-6, -14), "right")]
+    places += [((6, 20), "left"), ((6, -26), "left"), ((-6, 20), "right"), ((-6, -26), "right")]
+    points = axis.transData.transform([figures for _, *figures in named])
+    taken: list[Any] = []
+    for name, *place in named:
+        for offset, side in places:
+            words = {"xytext": offset, "textcoords": "offset points", "ha": side, "fontsize": 8}
+            text = axis.annotate(name, place, **words)
+            box = text.get_window_extent()
+            free = not any(box.overlaps(other) for other in taken)
+            if free and not box.count_contains(points) and box.x0 > axis.bbox.x0:
+                break
+            text.remove()
+        else:
+            text = axis.annotate(name, place, **words)
+        taken.append(text.get_window_extent())
 
 
 def main() -> None:
