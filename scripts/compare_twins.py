@@ -5,7 +5,8 @@ beside the model folder in eager float32 torch, which rounds as in training. Two
 folder in float64, and the folder with every rounded activation moved by up to one unit in the last place of float32
 before it is rounded. They say what is left when all integers and scales are the same and only sums are rounded
 differently: a value next to the border of two integers falls on the other side. A file that differs as they do computes
-the same model. Rows that are recorded already are not computed again.
+the same model. Rows that are recorded already are not computed again; those of the page, of models that
+are not given, stay.
 
     python scripts/compare_twins.py runs/quantization/*/model --out docs/twins.md
 """
@@ -21,7 +22,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from bench_pages import Record, write_page
+from bench_pages import NOTES, Record, write_page
+from table_cells import HEAD, cells, with_earlier_rows
 from torch import nn
 
 from lit_compress import load
@@ -214,27 +216,31 @@ def texts_of(folder: str, data: str | None, splits: Sequence[str]) -> Splits:
 
 def line(record: Record) -> str:
     """Return a record as a row of the table; one without figures could not be computed."""
-    cells = [
+    columns = [
         record["model"],
         record["runtime"],
         "—" if not record.get("bytes") else f"{record['bytes'] / 1e6:.1f}",
     ]
     if "points" not in record:
-        return f"| {' | '.join([*cells, *['—'] * 5])} |"
+        return f"| {' | '.join([*columns, *['—'] * 5])} |"
     other, texts = record["other_label"], record["texts"]
     same = "—" if other is None else f"{100 * (1 - other / texts):.2f} %"
     labels = "—" if other is None else f"{other} of {texts}"
     figures = [f"{record['points']:+.2f}", labels, same, f"{record['largest']:.3g}", f"{record['mean']:.3g}"]
-    return f"| {' | '.join([*cells, *figures])} |"
+    return f"| {' | '.join([*columns, *figures])} |"
 
 
-def page(records: Sequence[Record]) -> list[str]:
+def page(records: Sequence[Record], earlier: str = "") -> list[str]:
     """Return the blocks of the page.
 
     Args:
         records: The rows.
+        earlier: The page as it is; rows of models and runtimes that are not among the records stay.
     """
-    table = [f"| {' | '.join(_COLUMNS)} |", "|---|---|" + "---:|" * 6, *map(line, records)]
+    table = "\n".join([f"| {' | '.join(_COLUMNS)} |", "|---|---|" + "---:|" * 6, *map(line, records)])
+    old = "\n".join(line for line in earlier.splitlines() if line.startswith("|"))
+    if old:
+        table = with_earlier_rows(table, old, key=2)
     known = [record for record in records if "points" in record]
     versions = {name: value for record in known for name, value in record["libraries"].items() if value}
     data = "; ".join(sorted({f"{record['metric']} on {record['data']}" for record in known}))
@@ -244,21 +250,21 @@ def page(records: Sequence[Record]) -> list[str]:
         "torch, over all texts. The two rows in torch are controls: the same integers and scales, other rounding "
         "errors of float32. — stands where a runtime has no product for the scheme.",
         f"- Texts: {data}\n- Software: {', '.join(f'{name} {value}' for name, value in sorted(versions.items()))}",
-        "\n".join(table),
-        *_summary(known),
+        table,
+        *_summary(table),
     ]
 
 
-def _summary(known: Sequence[Record]) -> list[str]:
+def _summary(table: str) -> list[str]:
     """Say how far the files are at most, and the controls."""
-    controls = [record for record in known if record["runtime"] not in TWINS]
-    files = [record for record in known if record["runtime"] in TWINS]
+    rows = [cells(row) for row in table.splitlines()[HEAD:]]
+    points = [(row[1] in TWINS, abs(float(row[3]))) for row in rows if row[3] != "—"]
+    files, controls = ([value for is_file, value in points if is_file is wanted] for wanted in (True, False))
     if not controls or not files:
         return []
-    far, near = (max(abs(record["points"]) for record in found) for found in (files, controls))
     return [
-        f"Files differ by up to {far:.2f} points from the folder that they were made from; torch itself, with other "
-        f"rounding errors, by up to {near:.2f}."
+        f"Files differ by up to {max(files):.2f} points from the folder that they were made from; torch itself, with "
+        f"other rounding errors, by up to {max(controls):.2f}."
     ]
 
 
@@ -286,7 +292,8 @@ def main() -> None:
             rows.append(_row(comparison, name, args.records))
             print(line(rows[-1]), flush=True)
     if args.out is not None:
-        write_page(args.out, page(rows))
+        earlier = args.out.read_text(encoding="utf-8").partition(NOTES)[0] if args.out.is_file() else ""
+        write_page(args.out, page(rows, earlier))
 
 
 def _row(comparison: Comparison, name: str, records: Path) -> Record:

@@ -90,6 +90,12 @@ def test_the_page_says_how_far_files_and_controls_are(twins):
     )
     assert "accuracy on test abc" in blocks[2] and "torch 2" in blocks[2]
     assert blocks[3].count("\n") == 3
+    # The rows of a model that is not given stay, and count in the sentence.
+    earlier = "\n\n".join(blocks).replace("| m |", "| other |").replace("-0.25", "+0.75")
+    again = twins.page([record("onnx-int8", -0.25), record(twins.NUDGED, 0.125)], earlier)
+    others = [line for line in earlier.splitlines() if line.startswith("| other |")]
+    assert len(others) == 2 and set(again[3].splitlines()) == {*blocks[3].splitlines(), *others}
+    assert "up to 0.75 points" in again[-1]
 
 
 def test_what_is_recorded_is_not_computed_again(twins, tmp_path):
