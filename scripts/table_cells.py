@@ -53,7 +53,8 @@ def with_earlier_rows(table: str, earlier: str, key: int) -> str:
         key: How many of the first columns name a row.
 
     Returns:
-        Every row of both, in the order of the earlier one where it has them; a row of both is the one of ``table``.
+        Every row of both, in the order of the earlier one where it has them; a row of both is the one of ``table``
+        unless that one says less: it is of fewer seeds, or has more cells without a figure.
 
     Raises:
         SystemExit: The columns differ.
@@ -68,6 +69,13 @@ def with_earlier_rows(table: str, earlier: str, key: int) -> str:
         name = tuple(cells(line)[:key])
         if name not in rows:
             order.insert(0 if before is None else order.index(before) + 1, name)
-        rows[name] = line
+        if name not in rows or not _says_less(line, rows[name], cells(new[0])):
+            rows[name] = line
         before = name
     return "\n".join([*new[:HEAD], *(rows[name] for name in order)])
+
+
+def _says_less(line: str, earlier: str, columns: list[str]) -> bool:
+    row, old = cells(line), cells(earlier)
+    fewer = "seeds" in columns and int(row[columns.index("seeds")]) < int(old[columns.index("seeds")])
+    return fewer or row.count("–") > old.count("–")

@@ -26,6 +26,20 @@ def test_new_rows_come_behind_those_they_follow(table_cells):
     assert table_cells.with_earlier_rows(new, earlier, key=2) == right
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "stays"),
+    [
+        ("| L0 | 3 | 1.5× | 88 |", "| L0 | 1 | 1.6× | 87 |", True),  # fewer seeds
+        ("| L0 | 1 | 1.5× | 88 |", "| L0 | 1 | – | 87 |", True),  # no speed any more
+        ("| L0 | 1 | 1.5× | 88 |", "| L0 | 2 | 1.6× | 87 |", False),
+        ("| L0 | 1 | – | 88 |", "| L0 | 1 | – | 87 |", False),
+    ],
+)
+def test_a_row_that_says_less_than_the_page_does_not_replace_it(old, new, stays, table_cells):
+    head = "| method | seeds | speed-up | dev |\n|---|--:|--:|--:|\n"
+    assert table_cells.with_earlier_rows(head + new, head + old, key=1) == head + (old if stays else new)
+
+
 def test_refuses_a_page_with_other_columns(table_cells):
     with pytest.raises(SystemExit, match="columns"):
         table_cells.with_earlier_rows(HEAD, HEAD.replace("dev", "test"), key=2)
