@@ -75,6 +75,12 @@ def add_compress(verbs: Any) -> None:
         metavar="NAME,NAME",
         help="runtimes to measure in (default: all of integers that are installed)",
     )
+    verb.add_argument(
+        "--blocks",
+        type=int,
+        metavar="N",
+        help="blocks that the fit begins with (default: fewer than the model's where the cut is deep)",
+    )
     verb.add_argument("--seed", type=int, metavar="N", help="seed of the fits (default: 0)")
     verb.add_argument(
         "--trials", type=int, metavar="N", help="fits to choose among, by a search over settings (default: 1)"

@@ -8,21 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from lit_compress.benchmark.folders import beside
-from lit_compress.benchmark.protocol import Protocol
 from lit_compress.compress.fits import ORDERS, fits_of
-from lit_compress.compress.length import length_for
 from lit_compress.compress.outcome import Outcome, show
-from lit_compress.compress.plan import Plan, Start, read_plan
-from lit_compress.compress.planning import Words, figures_for
-from lit_compress.compress.probe import Probes, probe
-from lit_compress.compress.request import Request, make_request, write_data
+from lit_compress.compress.plan import Plan, read_plan
+from lit_compress.compress.planner import make_plan, tell
+from lit_compress.compress.request import Request, make_request
 from lit_compress.compress.search import Knobs, search
-from lit_compress.compress.stage import Stage, run_stages
-from lit_compress.compress.verdict import ship, tokenizer_bytes, verdict
+from lit_compress.compress.stage import run_stages
+from lit_compress.compress.verdict import ship, verdict
 from lit_compress.compress.wish import Wish
-from lit_compress.data.tokenizer import load_tokenizer
-from lit_compress.models.checkpoint import load
-from lit_compress.quantization.progress import progress
 
 OUTCOME = "outcome.json"
 
@@ -38,6 +32,7 @@ def compress_command(
     order: str = ORDERS[0],
     vocabulary: str = "auto",
     runtimes: list[str] | None = None,
+    blocks: int | None = None,
     seed: int = 0,
     trials: int = 1,
     plan_only: bool = False,
@@ -60,6 +55,7 @@ def compress_command(
         order: ``joint``, or ``chained``.
         vocabulary: ``auto``, ``keep`` or ``trim``.
         runtimes: Runtimes to measure in; all of integers that are installed where ``None``.
+        blocks: Blocks that the fit begins with; what the measurements call for where ``None``.
         seed: Of the fits, and of the search.
         trials: Fits to choose among; more than one search over settings.
         plan_only: Whether to stop before training.
@@ -78,10 +74,10 @@ def compress_command(
         raise ValueError(f"Expected at least one trial but got --trials {trials}; correct it.")
     request = make_request(folder, wish, data, runtimes, vocabulary)
     target = Path(out) if out is not None else beside(folder, "-compressed")
-    asked = {**request.to_dict(), "order": order, "seed": seed, "words": list(words)}
+    asked = {**request.to_dict(), "order": order, "blocks": blocks, "seed": seed, "words": list(words)}
     try:
-        plan = read_plan(target, asked) or _planned(request, target, asked, settings)
-        _tell(plan, wish)
+        plan = read_plan(target, asked) or make_plan(request, target, asked, settings)
+        tell(plan, wish)
         if plan_only:
             return
         run_stages(plan.stages, target)
@@ -128,69 +124,3 @@ def _fitted(
         best = outcomes.get(first.number) or run(first.number, first.knobs)
     show(best[1], request.texts.task.monitor)
     return best
-
-
-def _planned(request: Request, out: Path, asked: dict[str, Any], settings: dict[str, Any]) -> Plan:
-    """Measure, plan, and write the plan down."""
-    out.mkdir(parents=True, exist_ok=True)
-    data = write_data(out / "data.yaml", request.data, tokenizer=str(request.original))
-    stages: list[Stage] = []
-    teacher = request.original
-    texts = [f"--vocabulary-from={data}"] if request.trims else []
-    if request.trims:
-        teacher = out / "teacher"
-        words = ("shrink", str(request.original), *texts, f"--out={teacher}")
-        stages.append(Stage("vocabulary", "keep the word pieces that the training texts use", words))
-        run_stages(stages, out)  # what is measured below has this vocabulary
-    lengths = request.models.lengths
-    protocol = Protocol(lengths, batches=(), fixed_lengths=(), devices=("cpu",), **settings)
-    found, table = _probed(request, teacher, protocol)
-    figures = figures_for(request.wish, found, table, tokenizer_bytes(teacher))
-    student = teacher
-    if figures.storage.rank is not None:
-        student = out / "start"
-        # With the texts, the pieces that they use most are kept best.
-        words = (
-            "shrink",
-            str(teacher),
-            *texts,
-            f"--embedding-rank={figures.storage.rank}",
-            f"--out={student}",
-        )
-        stages.append(Stage("embeddings", "word embeddings as the product of two smaller tables", words))
-    train = request.texts.datamodule
-    length = length_for(len(train.rows("train")), train.batch_size)
-    start = Start(str(teacher), str(student), str(data), lengths[len(lengths) // 2], length)
-    plan = Plan(asked, [vars(one) for one in found.found], figures, tuple(stages), start)
-    plan.write(out)
-    return plan
-
-
-def _probed(request: Request, teacher: Path, protocol: Protocol) -> tuple[Probes, Words]:
-    assert request.models.baseline is not None
-    model = load(teacher)
-    tokenizer = load_tokenizer(str(teacher), 1, "the model's own tokenizer")
-    with progress() as tell:
-        found = probe(request.models.baseline, model, tokenizer, request.routes, protocol, tell)
-    for name, error in found.failed.items():
-        print(f"Not measured in {name}: {error}")
-    table: Any = model.get_input_embeddings()
-    return found, Words(table.num_embeddings, table.embedding_dim)
-
-
-def _tell(plan: Plan, wish: Wish) -> None:
-    aim, storage = plan.figures, plan.figures.storage
-    parts = [f"blocks {aim.structural:.2f}× faster" if aim.structural > 1 else "nothing pruned"]
-    rank = f" of rank {storage.rank}" if storage.rank is not None else ""
-    parts.append(
-        f"projections of {storage.weight_bits} bits, word embeddings{rank} of {storage.word_bits} bits"
-    )
-    print(
-        f"For {wish}: {', '.join(parts)}; expected in {aim.runtime}: {aim.speedup:.1f}× and "
-        f"{aim.bytes / 1e6:.2f} MB.",
-        flush=True,
-    )
-    length = plan.start.length
-    if aim.structural > 1:
-        copies = f" and {length.copies} copies of each" if length.copies else ""
-        print(f"Pruned in {length.steps:,} steps: {length.epochs} passes over the texts{copies}.", flush=True)

@@ -35,7 +35,11 @@ def fits_of(
     stages: list[Stage] = []
 
     def add(
-        name: str, recipe: str, why: str, student: str, *changes: Callable[[dict[str, Any], Plan], None]
+        name: str,
+        recipe: str,
+        why: str,
+        student: list[str],
+        *changes: Callable[[dict[str, Any], Plan], None],
     ) -> None:
         config = yaml.safe_load((recipe_folder() / "combine" / f"{recipe}.yaml").read_text(encoding="utf-8"))
         for change in (_aim, _freeze, *changes):
@@ -45,22 +49,38 @@ def fits_of(
         pruning = "prune" in recipe
         own = knobs.words(is_regression, pruning) if knobs is not None else []
         length = plan.start.length.words(pruning)
-        words = [*_words(plan, out, student), *length, *soft_targets_for(is_regression), *own]
+        words = [*_words(plan, out), *student, *length, *soft_targets_for(is_regression), *own]
         run = f"--run_dir={out / name}"
         stages.append(Stage(name, why, ("fit", f"--config={path}", run, *words, *plan.request["words"])))
 
+    student = _first(plan)
     if prunes and not chained:
-        add(name, "distil_prune_qat", "distil, prune and round in one fit", plan.start.student, _bits)
+        add(name, "distil_prune_qat", "distil, prune and round in one fit", student, _bits)
         return stages, out / name / "model"
-    student = plan.start.student
     if prunes:
         add(f"{name}-pruned", "distil_prune", "distil and prune", student)
-        student = str(out / f"{name}-pruned" / "model")
+        student = _pretrained(str(out / f"{name}-pruned" / "model"))
     add(name, "distil_qat", "distil and round", student, _bits, _match)
     return stages, out / name / "model"
 
 
-def _words(plan: Plan, out: Path, student: str) -> list[str]:
+def _first(plan: Plan) -> list[str]:
+    """Return the student of the first fit."""
+    start = plan.start
+    if start.blocks is None:
+        return _pretrained(start.student)
+    return [
+        "--model.student=LayerSubset",
+        f"--model.student.source={start.student}",
+        f"--model.student.layers={list(start.blocks)}",
+    ]
+
+
+def _pretrained(folder: str) -> list[str]:
+    return ["--model.student=Pretrained", f"--model.student.name={folder}"]
+
+
+def _words(plan: Plan, out: Path) -> list[str]:
     seed = plan.request["seed"]
     return [
         f"--config={plan.start.data}",
@@ -69,8 +89,6 @@ def _words(plan: Plan, out: Path, student: str) -> list[str]:
         f"--data.tokenizer={plan.start.teacher}",
         f"--model.teacher.model={plan.start.teacher}",
         f"--model.teacher.cache={out / 'cache'}",
-        "--model.student=Pretrained",
-        f"--model.student.name={student}",
         "--ckpt_path=auto",
         "--benchmark.at_end=false",
     ]

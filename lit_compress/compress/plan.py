@@ -25,6 +25,7 @@ class Start:
         data: YAML file with the ``data`` section.
         tokens: Of the typical text.
         length: Of a fit that prunes.
+        blocks: 0-based blocks that the student begins with; all where ``None``.
     """
 
     teacher: str
@@ -32,6 +33,7 @@ class Start:
     data: str
     tokens: int
     length: Length
+    blocks: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def read_plan(out: Path, request: dict[str, Any]) -> Plan | None:
             found["probes"],
             Figures(**{**aim, "storage": Storage(**aim["storage"])}),
             tuple(Stage(stage["name"], stage["why"], tuple(stage["words"])) for stage in found["stages"]),
-            Start(**{**found["start"], "length": Length(**found["start"]["length"])}),
+            _start(found["start"]),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
@@ -92,3 +94,9 @@ def read_plan(out: Path, request: dict[str, Any]) -> Plan | None:
             f"{plan.request.get(other[0])!r} and not {request[other[0]]!r}; choose another folder with --out."
         )
     return plan
+
+
+def _start(found: dict[str, Any]) -> Start:
+    blocks = found.get("blocks")
+    kept = None if blocks is None else tuple(blocks)
+    return Start(**{**found, "length": Length(**found["length"]), "blocks": kept})

@@ -24,6 +24,10 @@ _NOTHING = 1.02
 _SCALE, _GROUP_SCALE = 4, 2
 
 
+class OutOfReachError(ValueError):
+    """Nothing that was measured fulfils the wish."""
+
+
 @dataclass(frozen=True)
 class Storage:
     """In how many bits a model is stored.
@@ -107,8 +111,8 @@ def figures_for(wish: Wish, probes: Probes, words: Words, beside: int) -> Figure
         The figures in the runtime that needs the least pruning.
 
     Raises:
-        ValueError: Not even the smallest model that was tried is fast or small enough; the message says what can be
-            reached.
+        OutOfReachError: Not even the smallest model that was tried is fast or small enough; the message says what
+            can be reached.
     """
     asked = wish.speedup_for(probes.original_ms)
     target = asked * MARGIN if asked > 1 else 1.0
@@ -120,7 +124,7 @@ def figures_for(wish: Wish, probes: Probes, words: Words, beside: int) -> Figure
         if found is not None:
             options.append(replace(found, bytes=found.bytes + beside))
     if not options:
-        raise ValueError(_out_of_reach(wish, asked, probes, words, beside))
+        raise OutOfReachError(_out_of_reach(wish, asked, probes, words, beside))
     return min(options, key=lambda one: (one.structural, -words.bytes(one.storage), -one.speedup))
 
 
@@ -185,9 +189,13 @@ def _out_of_reach(wish: Wish, asked: float, probes: Probes, words: Words, beside
     said = [f"Expected a wish that can be reached but got {wish}"]
     if asked > 1:
         said.append(
-            f"that is {asked:.3g}× the original; without any head or neuron in the blocks the model is "
+            f"that is {asked:.3g}× the original; without any head or neuron in {_blocks(fastest)} the model is "
             f"{fastest.speedup:.3g}× as fast ({fastest.low:.3g}–{fastest.high:.3g}, {fastest.runtime})"
         )
     if wish.size_mb is not None:
         said.append(f"the smallest one is {smallest / 1e6:.3g} MB")
-    return f"{'; '.join(said)}. Ask for less, or begin with a model of fewer blocks."
+    return f"{'; '.join(said)}. Ask for less."
+
+
+def _blocks(probe: Probe) -> str:
+    return "a single block" if probe.blocks == 1 else f"{probe.blocks} blocks"

@@ -17,6 +17,7 @@ from lit_compress.benchmark.protocol import Candidate, Protocol
 from lit_compress.benchmark.results import to_row
 from lit_compress.compress.shapes import Shapes
 from lit_compress.compress.wish import speedup_of
+from lit_compress.models.architecture import block_list
 from lit_compress.models.checkpoint import save_folder
 from lit_compress.pruning.latency_measure import make_inputs
 from lit_compress.quantization.post_training import quantize_model
@@ -33,13 +34,14 @@ class Probe:
     """One model in one runtime.
 
     Args:
-        structural: How many times faster its structure is, by the table of latencies.
+        structural: How many times faster its structure is than that of all its blocks, by the table of latencies.
         runtime: Its runtime.
         speedup: How many times faster it is than the original in eager float32, as measured.
         low: Lower end of the 95 % interval of ``speedup``.
         high: Upper end.
         bytes: Size of the file that the runtime loads, at 8 bits.
         weights: Weights of all projections.
+        blocks: Blocks of the model that was cut.
     """
 
     structural: float
@@ -49,6 +51,7 @@ class Probe:
     high: float
     bytes: int
     weights: int
+    blocks: int
 
 
 @dataclass(frozen=True)
@@ -116,13 +119,13 @@ def probe(
             f"Expected models of several sizes to be measured in {', '.join(routes)} but none could be: "
             f"{rows[0].get('error') or next(iter(failed.values()))}"
         )
-    found = []
+    found, depth = [], len(block_list(model))
     for candidate, row in zip(candidates, rows[1:], strict=True):
         if not row.get("error"):
             ratio = row["ratio"]["cpu_latency"]
             ends = 1 / ratio["high"], 1 / ratio["low"]
             size, weights = structural[candidate.label]
-            found.append(Probe(size, candidate.runtime, speedup_of(row), *ends, row["bytes"], weights))
+            found.append(Probe(size, candidate.runtime, speedup_of(row), *ends, row["bytes"], weights, depth))
     return Probes(rows[0]["cpu"]["latency_ms"]["p50"], found, failed)
 
 

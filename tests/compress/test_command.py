@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lit_compress.__main__ import main
-from lit_compress.compress import command
+from lit_compress.compress import planner
 from tests.compress.pairs import write_pair_task
 from tests.runs import TINY
 
@@ -67,7 +67,7 @@ def test_the_plan_tells_the_stages_that_ran(finished):
 
 
 def test_finished_work_is_not_done_again(finished, task, monkeypatch, capsys):
-    monkeypatch.setattr(command, "probe", None)
+    monkeypatch.setattr(planner, "probe", None)
     asked = ["--speedup=1.5", "--vocabulary=trim"]
     assert main([*words(task, finished, *asked), "--fit", f"--config={TINY}"]) == 0
     said = capsys.readouterr().out
@@ -99,6 +99,7 @@ def test_refuses_a_folder_of_another_wish(more, message, finished, task, capsys)
         (["--speedup=2", "--order=both"], "Expected --order to be one of joint, chained"),
         (["--speedup=2", "--vocabulary=big"], "Expected --vocabulary to be one of auto, keep, trim"),
         (["--speedup=2", "--runtimes=torch-fp32"], "Expected runtimes that compute with integers"),
+        (["--speedup=2", "--blocks=9"], "Expected --blocks between 1 and 6"),
         (["--speedup=2", "--trials=0"], "Expected at least one trial"),
         (["--speedup=2", "--data=nowhere.yaml"], "nowhere.yaml"),
     ],
@@ -110,10 +111,19 @@ def test_refuses_before_anything_runs(more, message, task, tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_plans_for_as_many_blocks_as_are_given(task, tmp_path, capsys):
+    assert main(words(task, tmp_path / "out", "--speedup=2", "--blocks=2", "--plan-only")) == 0
+    plan = json.loads((tmp_path / "out" / "plan.json").read_text())
+    assert plan["start"]["blocks"] == [1, 4]
+    assert {probe["blocks"] for probe in plan["probes"]} == {2}
+    assert "blocks 2 (1, 4), " in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_refuses_a_wish_out_of_reach_before_training(task, tmp_path, capsys):
     assert main(words(task, tmp_path / "out", "--speedup=5000")) == 1
     error = capsys.readouterr().err
-    assert "5e+03× the original; without any head or neuron in the blocks the model is" in error
+    assert "5e+03× the original; without any head or neuron in a single block the model is" in error
     assert not (tmp_path / "out" / "student").exists()
 
 

@@ -15,7 +15,7 @@ TABLE, WEIGHTS = 10_000 * 324, 8_000_000
 def probes(gain=5.0, power=0.8, runtime="onnx-int8", sizes=(1, 2, 4, 8)):
     """Return probes of a runtime that is ``gain`` times faster, whose speed-up is a power of that of the structure."""
     return [
-        Probe(size, runtime, gain * size**power, 0.0, 0.0, TABLE + WEIGHTS // size, WEIGHTS // size)
+        Probe(size, runtime, gain * size**power, 0.0, 0.0, TABLE + WEIGHTS // size, WEIGHTS // size, 6)
         for size in sizes
     ]
 
@@ -90,7 +90,9 @@ def test_a_width_that_groups_do_not_divide_keeps_scales_per_word():
 
 
 def test_refuses_what_is_out_of_reach_and_says_what_can_be_reached():
-    with pytest.raises(ValueError, match=r"100× the original; without any head.* 26\.4× as fast") as error:
+    with pytest.raises(
+        ValueError, match=r"100× the original; without any head or neuron in 6 blocks .* 26\.4× as fast"
+    ) as error:
         figures_for(Wish(0.9, speedup=100.0, size_mb=0.5), found(probes()), WORDS, beside=0)
     smallest = WEIGHTS / 8 / 2 + WORDS.bytes(Storage(4, 4, 32))
     assert f"{smallest / 1e6:.3g} MB" in str(error.value)

@@ -1,0 +1,99 @@
+"""With how many blocks a fit begins, and that its words say so."""
+
+import pytest
+
+from lit_compress.compress.depth import DEEPEST_CUT, choose_depth, layers_kept
+from lit_compress.compress.fits import fits_of
+from lit_compress.compress.length import Length
+from lit_compress.compress.plan import Plan, Start, read_plan
+from lit_compress.compress.planning import Figures, OutOfReachError, Storage
+
+
+def curve(whole, tried):
+    """Blocks that cost the same each: what has to go of those that are left."""
+
+    def figures_at(blocks):
+        tried.append(blocks)
+        return Figures(max(1.0, whole(blocks)), Storage(), "onnx-int8", 50.0, 1)
+
+    return figures_at
+
+
+def test_a_cut_that_leaves_wide_blocks_keeps_all():
+    tried = []
+    blocks, figures = choose_depth(6, curve(lambda blocks: DEEPEST_CUT * blocks / 6, tried))
+    assert (blocks, tried) == (6, [6])
+    assert figures.structural == DEEPEST_CUT
+
+
+@pytest.mark.parametrize(("cut", "expected"), [(4.0, 5), (6.1, 3), (9.0, 2), (20.0, 1)])
+def test_a_deeper_cut_begins_with_as_many_blocks_as_stay_wide(cut, expected):
+    tried = []
+    blocks, figures = choose_depth(6, curve(lambda blocks: cut * blocks / 6, tried))
+    assert (blocks, tried) == (expected, [6, expected])
+    assert figures.structural <= DEEPEST_CUT
+
+
+def test_goes_on_where_fewer_blocks_save_less_than_their_share():
+    tried = []
+    blocks, _ = choose_depth(6, curve(lambda blocks: 6.1 * (blocks / 6) ** 0.5, tried))
+    assert tried == [6, 3, 2, 1] and blocks == 1
+
+
+def test_what_all_blocks_cannot_reach_fewer_may():
+    def figures_at(blocks):
+        if blocks > 2:
+            raise OutOfReachError("too slow")
+        return Figures(2.0, Storage(), "onnx-int8", 100.0, 1)
+
+    assert choose_depth(8, figures_at)[0] == 2
+
+
+def test_says_so_where_not_even_one_block_is_fast_enough():
+    tried = []
+
+    def figures_at(blocks):
+        tried.append(blocks)
+        raise OutOfReachError(f"too slow with {blocks}")
+
+    with pytest.raises(OutOfReachError, match="too slow with 1$"):
+        choose_depth(6, figures_at)
+    assert tried == [6, 3, 1]
+
+
+def test_other_errors_are_not_taken_for_that():
+    def figures_at(blocks):
+        raise ValueError("no runtime")
+
+    with pytest.raises(ValueError, match="no runtime"):
+        choose_depth(6, figures_at)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "most", "kept"),
+    [(1, 6, [3]), (2, 6, [1, 4]), (3, 6, [1, 3, 5]), (5, 6, [0, 1, 3, 4, 5]), (4, 12, [1, 4, 7, 10])],
+)
+def test_blocks_that_stay_are_spread_evenly(blocks, most, kept):
+    assert layers_kept(blocks, most) == kept
+
+
+def plan_of(order, tmp_path):
+    start = Start("teacher", "start", "data.yaml", 8, Length(1, 0, 6), (1, 4))
+    figures = Figures(2.0, Storage(), "onnx-int8", 50.0, 1)
+    plan = Plan({"order": order, "seed": 0, "words": []}, [], figures, (), start)
+    plan.write(tmp_path)
+    return plan
+
+
+@pytest.mark.parametrize("order", ["joint", "chained"])
+def test_the_first_fit_begins_with_these_blocks(order, tmp_path):
+    stages, _ = fits_of(plan_of(order, tmp_path), tmp_path, "student", is_regression=False)
+    assert {"--model.student=LayerSubset", "--model.student.source=start"} < set(stages[0].words)
+    assert "--model.student.layers=[1, 4]" in stages[0].words
+    for later in stages[1:]:
+        assert f"--model.student.name={tmp_path / 'student-pruned' / 'model'}" in later.words
+
+
+def test_a_plan_remembers_its_blocks(tmp_path):
+    plan = plan_of("joint", tmp_path)
+    assert read_plan(tmp_path, plan.request) == plan
