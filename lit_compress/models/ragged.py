@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
+from lit_compress.models.full_config import full_config
 from lit_compress.models.loading import refuse_misfit, unreadable
 from lit_compress.models.transforms import SHAPES, restore
 from lit_compress.quantization.stored import stored_of
@@ -45,7 +46,8 @@ def save_ragged(folder: Path, model: PreTrainedModel) -> None:
         model: The model.
     """
     # Under our own names: those of older checkpoints exist only for whole models.
-    model.save_pretrained(folder, save_original_format=False)
+    with full_config(model):
+        model.save_pretrained(folder, save_original_format=False)
     index = folder / f"{_STOCK}{_INDEX}"
     if index.is_file():
         content = json.loads(index.read_text(encoding="utf-8"))

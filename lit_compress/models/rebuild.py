@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from lit_compress.models.full_config import full_config
 from lit_compress.models.manifest import model_class
 from lit_compress.models.ragged import build_model, load_weights
 
@@ -21,7 +22,9 @@ _PREFIX = "student."
 
 def describe_student(model: PreTrainedModel) -> dict[str, Any]:
     """Return class and configuration of a model as plain data, for a checkpoint."""
-    return {"base_class": type(model).__name__, "config": json.loads(model.config.to_json_string())}
+    with full_config(model):
+        config = json.loads(model.config.to_json_string())
+    return {"base_class": type(model).__name__, "config": config}
 
 
 def rebuild_student(path: str | Path) -> PreTrainedModel:

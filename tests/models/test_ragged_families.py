@@ -9,6 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lit_compress.models.anatomy import UniformShape
 from lit_compress.models.checkpoint import load, save_folder
+from lit_compress.models.factory import load_config
+from lit_compress.models.rebuild import describe_student
 from lit_compress.models.transforms import transforms_of
 from lit_compress.pruning.groups import find_groups
 from lit_compress.pruning.shape import cut_further, shape_of
@@ -116,6 +118,20 @@ def test_cutting_twice_is_cutting_once_and_loads(family, tmp_path):
     assert torch.equal(
         logits(load(save_folder(tmp_path / "m", twice, None, {})), family), logits(once, family)
     )
+
+
+@pytest.mark.parametrize("family", EVERY_FAMILY)
+def test_a_width_that_no_heads_divide_is_written_and_loaded(family, tmp_path):
+    model = family_model(family)
+    full = model.config.hidden_size
+    cut_further(model, {"hidden": list(range(13))})
+    described = describe_student(model)
+    loaded = load(save_folder(tmp_path / "m", model, None, {}))
+    assert torch.equal(logits(loaded, family), logits(model, family))
+    assert loaded.config.hidden_size == model.config.hidden_size == 13
+    # What is written is the full model's, which the recorded structure cuts again.
+    assert load_config(str(tmp_path / "m")).hidden_size == full > 13
+    assert type(model.config).from_dict(described["config"]).hidden_size == full
 
 
 class InMemory(TorchDispatchMode):
