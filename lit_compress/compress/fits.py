@@ -32,6 +32,8 @@ def fits_of(
         knobs: Settings of a trial; those of the recipes where ``None``.
     """
     prunes, chained = plan.figures.structural > 1, plan.request["order"] == "chained"
+    # What is left of a model that lost whole blocks has as much to learn as what gates leave.
+    only = not prunes and plan.start.blocks is not None
     stages: list[Stage] = []
 
     def add(
@@ -48,7 +50,7 @@ def fits_of(
         path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
         pruning = "prune" in recipe
         own = knobs.words(is_regression, pruning) if knobs is not None else []
-        length = plan.start.length.words(pruning)
+        length = plan.start.length.words(pruning or only)
         words = [*_words(plan, out), *student, *length, *soft_targets_for(is_regression), *own]
         run = f"--run_dir={out / name}"
         stages.append(Stage(name, why, ("fit", f"--config={path}", run, *words, *plan.request["words"])))

@@ -30,14 +30,14 @@ class Length:
     copies: int
     steps: int
 
-    def words(self, prunes: bool) -> list[str]:
+    def words(self, cuts: bool) -> list[str]:
         """Return the words of a fit.
 
         Args:
-            prunes: Whether it prunes; a fit that only rounds is as long as its recipe says.
+            cuts: Whether it prunes, or begins with fewer blocks; one that only rounds is as long as its recipe says.
         """
         augment = f"--data.augment.copies={self.copies}" if self.copies else "--data.augment=null"
-        if not prunes:
+        if not cuts:
             return [augment]
         often = 1 / math.ceil(_VALIDATIONS / self.epochs)
         return [augment, f"--trainer.max_epochs={self.epochs}", f"--trainer.val_check_interval={often}"]

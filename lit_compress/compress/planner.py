@@ -95,9 +95,11 @@ def tell(plan: Plan, wish: Wish) -> None:
         flush=True,
     )
     length = start.length
-    if aim.structural > 1:
+    if aim.structural > 1 or start.blocks is not None:
         copies = f" and {length.copies} copies of each" if length.copies else ""
-        print(f"Pruned in {length.steps:,} steps: {length.epochs} passes over the texts{copies}.", flush=True)
+        print(
+            f"Trained in {length.steps:,} steps: {length.epochs} passes over the texts{copies}.", flush=True
+        )
 
 
 class _Probing:

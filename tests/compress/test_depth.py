@@ -77,9 +77,9 @@ def test_blocks_that_stay_are_spread_evenly(blocks, most, kept):
     assert layers_kept(blocks, most) == kept
 
 
-def plan_of(order, tmp_path):
-    start = Start("teacher", "start", "data.yaml", 8, Length(1, 0, 6), (1, 4))
-    figures = Figures(2.0, Storage(), "onnx-int8", 50.0, 1)
+def plan_of(order, tmp_path, structural=2.0):
+    start = Start("teacher", "start", "data.yaml", 8, Length(7, 0, 6), (1, 4))
+    figures = Figures(structural, Storage(), "onnx-int8", 50.0, 1)
     plan = Plan({"order": order, "seed": 0, "words": []}, [], figures, (), start)
     plan.write(tmp_path)
     return plan
@@ -92,6 +92,12 @@ def test_the_first_fit_begins_with_these_blocks(order, tmp_path):
     assert "--model.student.layers=[1, 4]" in stages[0].words
     for later in stages[1:]:
         assert f"--model.student.name={tmp_path / 'student-pruned' / 'model'}" in later.words
+
+
+def test_whole_blocks_alone_are_trained_as_long_as_what_is_pruned(tmp_path):
+    stages, _ = fits_of(plan_of("joint", tmp_path, structural=1.0), tmp_path, "student", is_regression=False)
+    assert len(stages) == 1 and "L0Pruning" not in (tmp_path / "student.yaml").read_text()
+    assert {"--model.student.layers=[1, 4]", "--trainer.max_epochs=7"} < set(stages[0].words)
 
 
 def test_a_plan_remembers_its_blocks(tmp_path):
