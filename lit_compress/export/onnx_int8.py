@@ -218,10 +218,12 @@ def _look_up(editor: GraphEditor, node: onnx.NodeProto) -> None:
     table = editor.matrix(name)
     assert table is not None  # asked before
     if ids != "input_ids":
+        # ONNX Runtime makes it wider once, when it loads the file.
         half = editor.constant(f"{name}_half", table.astype(np.float16))
-        editor.add(
-            "Cast", [editor.add("Gather", [half, ids], f"{output}_half")], output, to=TensorProto.FLOAT
-        )
+        wide = f"{name}_wide"
+        if not editor.has_node(wide):
+            editor.add("Cast", [half], wide, to=TensorProto.FLOAT)
+        editor.add("Gather", [wide, ids], output)
         return
     # Names of their own: what is found may be rounded again, where it is multiplied next.
     values, scale = _nearest(table, axis=1)

@@ -14,11 +14,14 @@ from tests.quantization.test_fake_model import SETTINGS, trained
 from tests.tiny import TEXT_FAMILIES, tiny_bert, tiny_model
 
 onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+from onnx import TensorProto  # noqa: E402
 
 from lit_compress.benchmark import artefacts  # noqa: E402
 from lit_compress.benchmark.runtimes import runtime  # noqa: E402
 from lit_compress.benchmark.runtimes.onnx import OnnxSession  # noqa: E402
+from lit_compress.export import onnx_trained  # noqa: E402
 from lit_compress.export.onnx_packed import packed_columns, width_of  # noqa: E402
 from lit_compress.export.onnx_trained import export_trained  # noqa: E402
 from lit_compress.export.trained import by_content  # noqa: E402
@@ -76,6 +79,22 @@ def test_the_file_computes_what_was_trained(kind, family, tmp_path):
     plain, _, _ = take_apart(model)
     moved = float((wanted(plain) - before).abs().max())
     assert moved == 0 if kind.endswith("weights") else moved > 1e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tables_that_are_not_small_are_looked_up_as_integers(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_trained, "_SMALL_TABLE", 0)
+    model = deployable(trained(tiny_bert(layers=2), KINDS[kind]))
+    export_trained(model, tmp_path / "model.onnx")
+    torch.testing.assert_close(run(tmp_path / "model.onnx", model), wanted(model), rtol=0, atol=1e-5)
+    found = onnx.load(tmp_path / "model.onnx").graph
+    constants = {entry.name: entry.data_type for entry in found.initializer}
+    tables = [
+        node for node in found.node if node.op_type.startswith("Gather") and "embeddings" in node.input[0]
+    ]
+    numbers = [table for table in tables if table.input[0].endswith(("_integers", "_packed", "_blocks"))]
+    assert len(numbers) == 3
+    assert all(constants[table.input[0]] in (TensorProto.INT8, TensorProto.UINT8) for table in numbers)
 
 
 def test_products_are_of_integers_and_weights_those_that_are_stored(tmp_path):
@@ -143,8 +162,6 @@ def test_refuses_what_onnx_runtime_cannot_compute(settings, message, tmp_path):
 
 
 def test_refuses_a_matrix_that_the_graph_does_not_hold(tmp_path, monkeypatch):
-    from lit_compress.export import onnx_trained
-
     model = deployable(trained(tiny_bert(layers=1), {}))
     other = copy.deepcopy(tiny_bert(layers=1, seed=5)).eval()
     monkeypatch.setattr(
@@ -189,12 +206,39 @@ def test_columns_that_share_bytes_come_back(bits):
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
-def test_words_in_blocks_are_looked_up_by_one_operator(symmetric, tmp_path):
+def test_words_in_blocks_are_looked_up_by_one_operator(symmetric, tmp_path, monkeypatch):
     settings = {"embeddings": Scheme(4, symmetric, "group", 16)}
     model = deployable(trained(tiny_bert(layers=2), settings))
+    monkeypatch.setattr(onnx_trained, "_SMALL_TABLE", 0)
     export_trained(model, tmp_path / "model.onnx")
     kinds = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
     assert kinds.count("GatherBlockQuantized") == 3 and "BitShift" not in kinds
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        Scheme(4, True, "group", 16),
+        Scheme(3, False, "group", 16),
+        Scheme(8),
+        Scheme(8, False, "tensor"),
+        Scheme(2),
+    ],
+    ids=str,
+)
+def test_small_tables_are_looked_up_as_floats_made_once(scheme, tmp_path):
+    model = deployable(trained(tiny_bert(layers=2), {"embeddings": scheme}))
+    export_trained(model, tmp_path / "model.onnx")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    onnxruntime.InferenceSession(tmp_path / "model.onnx", options, providers=["CPUExecutionProvider"])
+    graph = onnx.load(tmp_path / "loaded.onnx").graph
+    found = {entry.name: onnx.numpy_helper.to_array(entry) for entry in graph.initializer}
+    plain, matrices, _ = take_apart(model)
+    for name in (name for name in matrices if "embeddings" in name):
+        (look_up,) = (node for node in graph.node if node.input and node.input[0] == f"{name}_table")
+        assert look_up.op_type == "Gather"
+        assert np.array_equal(found[f"{name}_table"], plain.get_parameter(name).detach().numpy())
 
 
 def test_products_in_groups_are_of_floats_and_nothing_else_is_rounded(tmp_path):
