@@ -16,8 +16,8 @@ RANKS = (256, 192, 128)
 LOW_RANKS = (96, 64, 48, 32)
 #: Numbers of a word that share a scale at 4 bits.
 GROUP = 32
-# What is planned for beyond the wish: what fits found was 1 to 7 % slower than the shape of the same cost that was tried
-# (SST-2, cuts of 2 to 6 times with 2, 3 and 6 blocks).
+# What is planned for beyond the wish: what fits found was 1 to 7 % slower than the shape of the same cost that was
+# tried (SST-2, cuts of 2 to 6 times with 2, 3 and 6 blocks).
 MARGIN = 1.08
 # A structure this much faster is not worth a stage.
 _NOTHING = 1.02

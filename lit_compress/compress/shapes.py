@@ -23,9 +23,9 @@ STRUCTURES = ("head", "neuron")
 class Shapes:
     """Cuts a model down until the table of latencies says that it is so many times faster.
 
-    The same share of all heads and of all neurons goes, those with the smallest weights. Fits keep them in much the same
-    proportion. By weight per millisecond all heads would go before the neurons, which integers make faster or slower
-    than that, depending on the size.
+    The same share of all heads and of all neurons goes, those with the smallest weights: fits keep them in much the
+    same proportion. By weight per millisecond all heads would go before the neurons, which integers make faster or
+    slower than that, depending on the size.
 
     Args:
         model: A transformer of a supported family; not changed.
