@@ -36,9 +36,16 @@ def trust(page: str) -> str:
     return textwrap.fill(text, 118, break_long_words=False, break_on_hyphens=False)
 
 
+def wishes(page: str) -> str:
+    """The table of a page of wishes, without the rows of fits that were given other words."""
+    lines = [line for line in page.splitlines() if line.startswith("|")]
+    return "\n".join(line for line in lines if "," not in line.split("|")[1])
+
+
 #: Name of each place, with the page and what is taken from it.
 PLACES: dict[str, tuple[str, Callable[[str], str]]] = {
     "quickstart-table": ("docs/results_quickstart.md", str.strip),
+    "flagship-table": ("docs/flagship_sst2.md", wishes),
     "sst2-table": ("docs/results_sst2_sentences.md", str.strip),
     "sst2-full-table": ("docs/results_sst2.md", str.strip),
     "pruning-table": ("docs/results_pruning.md", str.strip),
