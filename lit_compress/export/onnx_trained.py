@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
@@ -194,18 +195,18 @@ def _constants(editor: GraphEditor, found: Product) -> tuple[str, str, str]:
 
 def _integers(editor: GraphEditor, found: Product) -> str:
     """Add the integers of a product, inputs first, in int8 or uint8."""
-    stored = found.stored
-    integers = outputs_first(stored).T
-    kind = np.int8 if stored.scheme.symmetric else np.uint8
-    name = f"{found.name}_integers"
-    if width_of(stored.scheme.bits) == 8:
-        return editor.constant(name, integers.astype(kind))
+    return _whole_numbers(editor, found, outputs_first(found.stored).T)
+
+
+def _whole_numbers(editor: GraphEditor, found: Product, integers: npt.NDArray[Any]) -> str:
+    """Add the integers of a matrix in int8 or uint8; those of few bits share bytes in the file."""
+    scheme, name = found.stored.scheme, f"{found.name}_integers"
+    if width_of(scheme.bits) == 8:
+        return editor.constant(name, integers.astype(np.int8 if scheme.symmetric else np.uint8))
     if editor.has_node(name):
         return name
-    packed = editor.constant(
-        f"{found.name}_packed", packed_columns(integers - stored.scheme.lowest, stored.scheme.bits)
-    )
-    return unpacked_columns(editor, packed, name, integers.shape[1], stored.scheme)
+    packed = editor.constant(f"{found.name}_packed", packed_columns(integers - scheme.lowest, scheme.bits))
+    return unpacked_columns(editor, packed, name, integers.shape[1], scheme)
 
 
 def _rounded(editor: GraphEditor, source: str, how: StoredInput) -> tuple[str, str, str]:
@@ -297,14 +298,7 @@ def _table_values(editor: GraphEditor, found: Product) -> str:
     if editor.has_node(name):
         return name
     rows, columns = stored.integers.shape
-    integers = stored.integers.numpy()
-    if width_of(stored.scheme.bits) == 8:
-        kind = np.int8 if stored.scheme.symmetric else np.uint8
-        whole = editor.constant(f"{found.name}_integers", integers.astype(kind))
-    else:
-        packed = packed_columns(integers - stored.scheme.lowest, stored.scheme.bits)
-        kept = editor.constant(f"{found.name}_packed", packed)
-        whole = unpacked_columns(editor, kept, f"{name}_integers", columns, stored.scheme)
+    whole = _whole_numbers(editor, found, stored.integers.numpy())
     value = editor.add("Cast", [whole], f"{name}_float", to=TensorProto.FLOAT)
 
     def of_groups(numbers: Floats) -> Floats:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from lit_compress.models.full_config import full_config
+from lit_compress.models.full_config import full_config, full_entries
 from lit_compress.models.loading import refuse_misfit, unreadable
 from lit_compress.models.transforms import SHAPES, restore
 from lit_compress.quantization.stored import stored_of
@@ -119,9 +119,8 @@ def build_model(
     """
     full = copy.deepcopy(config)
     try:
-        for name, arguments in transforms:
-            for key, value in arguments["config"].items() if name == "shape" else ():
-                setattr(full, key, value)
+        for key, value in full_entries(transforms).items():
+            setattr(full, key, value)
         with torch.random.fork_rng(devices=[]):
             with torch.device("meta"), no_init_weights():
                 model = base_class(full)
