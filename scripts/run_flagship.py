@@ -49,7 +49,7 @@ class Target:
 
 
 WISHES = {
-    "main": Target(0.975, 20.0, 6.0, share=1 / 16, seeds=(0, 1, 2)),
+    "main": Target(0.975, 20.0, 6.0, share=1 / 16, seeds=(0, 1, 2), asked=34.0),
     "near_lossless": Target(0.99, 8.0, 2.5, share=1 / 8, asked=14.0),
     "extreme": Target(0.95, 50.0, 15.0, megabytes=2.5),
 }
