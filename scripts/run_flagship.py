@@ -1,4 +1,4 @@
-"""Fulfil the wishes of the flagship table with `lit-compress compress`; resumes where it was stopped.
+r"""Fulfil the wishes of the flagship table with `lit-compress compress`; resumes where it was stopped.
 
 Every wish is one command on the same fine-tuned teacher. Checkpoints and runtimes are selected on dev; test is
 evaluated once per wish and seed, with the exported model in its own runtime, beside the teacher.
@@ -6,7 +6,8 @@ scripts/make_flagship_table.py turns the folders into a table.
 
     python scripts/run_flagship.py --teacher runs/sst2/teacher/model --runs runs/flagship_sst2
     python scripts/run_flagship.py --teacher runs/mrpc/teacher/model --runs runs/flagship_mrpc --only main:0
-    python scripts/run_flagship.py --teacher runs/sst2/teacher/model --runs runs/flagship_sst2_34x --only main --speedup 34
+    python scripts/run_flagship.py --teacher runs/sst2/teacher/model --runs runs/flagship_sst2_34x --only main \
+        --speedup 34
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ WISHES = {
 
 
 def run(name: str, seed: int, args: argparse.Namespace) -> bool:
-    """Fulfil one wish and evaluate on test, unless that was done before."""
+    r"""Fulfil one wish and evaluate on test, unless that was done before."""
     wish, teacher = WISHES[name], Path(args.teacher)
     out = Path(args.runs) / f"{name}-seed{seed}"
     words = [
