@@ -238,9 +238,7 @@ def page(records: Sequence[Record], earlier: str = "") -> list[str]:
         earlier: The page as it is; rows of models and runtimes that are not among the records stay.
     """
     table = "\n".join([f"| {' | '.join(_COLUMNS)} |", "|---|---|" + "---:|" * 6, *map(line, records)])
-    old = "\n".join(line for line in earlier.splitlines() if line.startswith("|"))
-    if old:
-        table = with_earlier_rows(table, old, key=2)
+    table = with_earlier_rows(table, earlier, key=2)
     known = [record for record in records if "points" in record]
     versions = {name: value for record in known for name, value in record["libraries"].items() if value}
     data = "; ".join(sorted({f"{record['metric']} on {record['data']}" for record in known}))

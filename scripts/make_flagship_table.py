@@ -92,8 +92,7 @@ def table(found: dict[str, dict[str, Any]], teacher_bytes: int, earlier: str = "
     head = "wish | kept on dev | kept on test | speed-up | over the teacher in the same runtime | size with tokenizer"
     rows = [line(name, one, teacher_bytes) for name, one in found.items()]
     new = "\n".join([f"| {head} | median text | runtime |", "|---|--:|--:|--:|--:|--:|--:|---|", *rows])
-    old = "\n".join(line for line in earlier.splitlines() if line.startswith("|"))
-    return with_earlier_rows(new, old, key=1) if old else new
+    return with_earlier_rows(new, earlier, key=1)
 
 
 def page(found: dict[str, dict[str, Any]], rows: str, teacher_bytes: int, title: str) -> str:

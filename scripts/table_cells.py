@@ -44,12 +44,17 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip().strip("|").split("|")]
 
 
+def table_lines(page: str) -> list[str]:
+    """Return the lines of a page that are of its table: it has one."""
+    return [line for line in page.splitlines() if line.startswith("|")]
+
+
 def with_earlier_rows(table: str, earlier: str, key: int) -> str:
-    """Add the rows of an earlier table whose runs are not at hand any more, each at its place.
+    """Add the rows of an earlier page whose runs are not at hand any more, each at its place.
 
     Args:
         table: The table of the runs that are at hand.
-        earlier: A table with the same columns.
+        earlier: A page with a table of the same columns, or without any.
         key: How many of the first columns name a row.
 
     Returns:
@@ -59,8 +64,8 @@ def with_earlier_rows(table: str, earlier: str, key: int) -> str:
     Raises:
         SystemExit: The columns differ.
     """
-    new, old = table.strip().splitlines(), earlier.strip().splitlines()
-    if cells(new[0]) != cells(old[0]):
+    new, old = table_lines(table), table_lines(earlier)
+    if old and cells(new[0]) != cells(old[0]):
         raise SystemExit(f"Expected the columns {new[0]} in the page but found {old[0]}; give another --out.")
     rows = {tuple(cells(line)[:key]): line for line in old[HEAD:]}
     order = list(rows)

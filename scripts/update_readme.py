@@ -10,6 +10,8 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+from table_cells import cells, table_lines
+
 ROOT = Path(__file__).resolve().parents[1]
 QUICKSTART = ROOT / "runs/quickstart/report/table.md"
 BENCHMARK = "docs/bench_benchmark.md"
@@ -38,8 +40,7 @@ def trust(page: str) -> str:
 
 def wishes(page: str) -> str:
     """The table of a page of wishes, without the rows of fits that were given other words."""
-    lines = [line for line in page.splitlines() if line.startswith("|")]
-    return "\n".join(line for line in lines if "," not in line.split("|")[1])
+    return "\n".join(line for line in table_lines(page) if "," not in cells(line)[0])
 
 
 #: Name of each place, with the page and what is taken from it.

@@ -1,8 +1,7 @@
-"""The README says what is there: its Python runs, its commands exist, its tables are the measured files."""
+"""The README says what is there: its Python runs, its commands and links exist."""
 
 import ast
 import re
-import runpy
 from pathlib import Path
 
 import pytest
@@ -53,23 +52,3 @@ def test_links_lead_somewhere():
     links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
     assert links
     assert all((ROOT / link).exists() for link in links), links
-
-
-def test_tables_are_the_committed_measurements():
-    updated = runpy.run_path(str(ROOT / "scripts" / "update_readme.py"))["updated"]
-    assert updated(README) == README
-
-
-def test_the_figures_of_the_benchmark_are_those_of_its_page(tmp_path):
-    script = runpy.run_path(str(ROOT / "scripts" / "update_readme.py"))
-    page = (ROOT / script["BENCHMARK"]).read_text(encoding="utf-8")
-    found = re.search(r"\*\*([\d.]+) s\*\*", page)[1]
-    changed = page.replace(f"**{found} s**", "**37.6 s**").replace(
-        "| cpu_latency | 20 of", "| cpu_latency | 19 of"
-    )
-    (tmp_path / "docs").mkdir()
-    (tmp_path / script["BENCHMARK"]).write_text(changed, encoding="utf-8")
-    text = script["updated"](README, tmp_path)
-    assert "(38 s for two models)" in text.replace("\n", " ") and '"no difference" in 19 of' in text
-    with pytest.raises(SystemExit, match="Expected the figure 'spread' in docs/bench_benchmark.md"):
-        script["trust"](changed.replace("a spread", "spread"))

@@ -43,3 +43,14 @@ def test_a_row_that_says_less_than_the_page_does_not_replace_it(old, new, stays,
 def test_refuses_a_page_with_other_columns(table_cells):
     with pytest.raises(SystemExit, match="columns"):
         table_cells.with_earlier_rows(HEAD, HEAD.replace("dev", "test"), key=2)
+
+
+def test_the_table_of_a_page_is_found_between_its_paragraphs(table_cells):
+    earlier = f"# Title\n\nText.\n\n{HEAD}| 75 % | L0 | 0 |\n| 90 % | L0 | 4 |\n\n![A picture](page.png)\n"
+    right = HEAD + "| 75 % | L0 | 3 |\n| 90 % | L0 | 4 |"
+    assert table_cells.with_earlier_rows(HEAD + "| 75 % | L0 | 3 |", earlier, key=2) == right
+
+
+def test_a_page_without_a_table_adds_nothing(table_cells):
+    new = HEAD + "| 50 % | L0 | 1 |"
+    assert table_cells.with_earlier_rows(new, "# Title\n\nText.\n", key=2) == new
