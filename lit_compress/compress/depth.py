@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from transformers import PreTrainedModel
+
 from lit_compress.compress.planning import Figures, OutOfReachError
+from lit_compress.models.architecture import block_list
 
 #: How many times faster blocks are pruned to be; for more, some are left out whole. For the same wish on SST-2 six
 #: blocks of a MiniLM, pruned to be 6.1 times faster, kept 88.4 % of the accuracy, three of them (3.2 times) 95.8 %, and
@@ -13,31 +16,43 @@ from lit_compress.compress.planning import Figures, OutOfReachError
 DEEPEST_CUT = 3.5
 
 
-def choose_depth(blocks: int, figures_at: Callable[[int], Figures]) -> tuple[int, Figures]:
+def choose_depth(depths: range, figures_at: Callable[[int], Figures]) -> tuple[int, Figures]:
     """Return with how many blocks to begin, and what is aimed at then.
 
     Args:
-        blocks: Those of the model.
+        depths: See :func:`depths_of`.
         figures_at: Measures models of so many blocks and returns what follows.
 
     Raises:
-        OutOfReachError: The wish is out of reach even with one block.
+        OutOfReachError: The wish is out of reach even with the fewest.
     """
-    depth, found = blocks, None
+    fewest, depth, found = depths[0], depths[-1], None
     while True:
         try:
             found = depth, figures_at(depth)
         except OutOfReachError:
             if found is not None:
                 return found
-            if depth == 1:
+            if depth == fewest:
                 raise
-            depth = depth // 2
+            depth = max(fewest, depth // 2)
             continue
         structural = found[1].structural
-        if depth == 1 or structural <= DEEPEST_CUT:
+        if depth == fewest or structural <= DEEPEST_CUT:
             return found
-        depth = max(1, min(depth - 1, math.floor(depth * DEEPEST_CUT / structural)))
+        depth = max(fewest, min(depth - 1, math.floor(depth * DEEPEST_CUT / structural)))
+
+
+def depths_of(model: PreTrainedModel) -> range:
+    """Return with how many blocks a student of this model may begin: one to all, or all alone.
+
+    An ALBERT that repeats several groups of weights keeps its depth: fewer calls would mix them.
+
+    Args:
+        model: The model.
+    """
+    most = len(block_list(model))
+    return range(1 if getattr(model.config, "num_hidden_groups", 1) == 1 else most, most + 1)
 
 
 def layers_kept(blocks: int, most: int) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from lit_compress.benchmark.protocol import Protocol
-from lit_compress.compress.depth import choose_depth, layers_kept
+from lit_compress.compress.depth import choose_depth, depths_of, layers_kept
 from lit_compress.compress.length import length_for
 from lit_compress.compress.plan import Plan, Start
 from lit_compress.compress.planning import Figures, Words, figures_for
@@ -38,7 +38,7 @@ def make_plan(request: Request, out: Path, asked: dict[str, Any], settings: dict
     """
     blocks = asked["blocks"]
     if blocks is not None:
-        _check_blocks(blocks, len(block_list(load(request.original))))
+        _check_blocks(blocks, depths_of(load(request.original)))
     out.mkdir(parents=True, exist_ok=True)
     data = write_data(out / "data.yaml", request.data, tokenizer=str(request.original))
     stages: list[Stage] = []
@@ -52,9 +52,9 @@ def make_plan(request: Request, out: Path, asked: dict[str, Any], settings: dict
     lengths = request.models.lengths
     protocol = Protocol(lengths, batches=(), fixed_lengths=(), devices=("cpu",), **settings)
     probes = _Probing(request, teacher, protocol)
-    most = len(block_list(probes.model))
+    depths = depths_of(probes.model)
     if blocks is None:
-        blocks, figures = choose_depth(most, probes.figures_at)
+        blocks, figures = choose_depth(depths, probes.figures_at)
     else:
         figures = probes.figures_at(blocks)
     student = teacher
@@ -71,7 +71,7 @@ def make_plan(request: Request, out: Path, asked: dict[str, Any], settings: dict
         stages.append(Stage("embeddings", "word embeddings as the product of two smaller tables", words))
     train = request.texts.datamodule
     length = length_for(len(train.rows("train")), train.batch_size)
-    layers = tuple(layers_kept(blocks, most)) if blocks < most else None
+    layers = tuple(layers_kept(blocks, depths[-1])) if blocks < depths[-1] else None
     start = Start(str(teacher), str(student), str(data), lengths[len(lengths) // 2], length, layers)
     plan = Plan(asked, [vars(one) for one in probes.found], figures, tuple(stages), start)
     plan.write(out)
@@ -140,8 +140,9 @@ class _Probing:
         return subset.build(lambda: self.model, config.num_labels, is_regression=is_regression)
 
 
-def _check_blocks(blocks: int, most: int) -> None:
-    if not 1 <= blocks <= most:
+def _check_blocks(blocks: int, depths: range) -> None:
+    if blocks not in depths:
+        possible = f"between 1 and {depths[-1]}" if len(depths) > 1 else f"to be {depths[-1]}"
         raise ValueError(
-            f"Expected --blocks between 1 and {most}, the blocks of the model, but got {blocks}; correct it."
+            f"Expected --blocks {possible}, the blocks of the model, but got {blocks}; correct it."
         )

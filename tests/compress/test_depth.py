@@ -1,8 +1,9 @@
 """With how many blocks a fit begins, and that its words say so."""
 
 import pytest
+from transformers import AlbertConfig, AlbertForSequenceClassification
 
-from lit_compress.compress.depth import DEEPEST_CUT, choose_depth, layers_kept
+from lit_compress.compress.depth import DEEPEST_CUT, choose_depth, depths_of, layers_kept
 from lit_compress.compress.fits import fits_of
 from lit_compress.compress.length import Length
 from lit_compress.compress.plan import Plan, Start, read_plan
@@ -21,7 +22,7 @@ def curve(whole, tried):
 
 def test_a_cut_that_leaves_wide_blocks_keeps_all():
     tried = []
-    blocks, figures = choose_depth(6, curve(lambda blocks: DEEPEST_CUT * blocks / 6, tried))
+    blocks, figures = choose_depth(range(1, 7), curve(lambda blocks: DEEPEST_CUT * blocks / 6, tried))
     assert (blocks, tried) == (6, [6])
     assert figures.structural == DEEPEST_CUT
 
@@ -29,14 +30,14 @@ def test_a_cut_that_leaves_wide_blocks_keeps_all():
 @pytest.mark.parametrize(("cut", "expected"), [(4.0, 5), (6.1, 3), (9.0, 2), (20.0, 1)])
 def test_a_deeper_cut_begins_with_as_many_blocks_as_stay_wide(cut, expected):
     tried = []
-    blocks, figures = choose_depth(6, curve(lambda blocks: cut * blocks / 6, tried))
+    blocks, figures = choose_depth(range(1, 7), curve(lambda blocks: cut * blocks / 6, tried))
     assert (blocks, tried) == (expected, [6, expected])
     assert figures.structural <= DEEPEST_CUT
 
 
 def test_goes_on_where_fewer_blocks_save_less_than_their_share():
     tried = []
-    blocks, _ = choose_depth(6, curve(lambda blocks: 6.1 * (blocks / 6) ** 0.5, tried))
+    blocks, _ = choose_depth(range(1, 7), curve(lambda blocks: 6.1 * (blocks / 6) ** 0.5, tried))
     assert tried == [6, 3, 2, 1] and blocks == 1
 
 
@@ -46,7 +47,7 @@ def test_what_all_blocks_cannot_reach_fewer_may():
             raise OutOfReachError("too slow")
         return Figures(2.0, Storage(), "onnx-int8", 100.0, 1)
 
-    assert choose_depth(8, figures_at)[0] == 2
+    assert choose_depth(range(1, 9), figures_at)[0] == 2
 
 
 def test_says_so_where_not_even_one_block_is_fast_enough():
@@ -57,8 +58,28 @@ def test_says_so_where_not_even_one_block_is_fast_enough():
         raise OutOfReachError(f"too slow with {blocks}")
 
     with pytest.raises(OutOfReachError, match="too slow with 1$"):
-        choose_depth(6, figures_at)
+        choose_depth(range(1, 7), figures_at)
     assert tried == [6, 3, 1]
+
+
+def test_what_keeps_its_depth_is_pruned_as_deep_as_it_must_be():
+    tried = []
+    blocks, figures = choose_depth(range(6, 7), curve(lambda blocks: 9.0, tried))
+    assert (blocks, figures.structural, tried) == (6, 9.0, [6])
+
+
+@pytest.mark.parametrize(("groups", "depths"), [(1, range(1, 5)), (2, range(4, 5))])
+def test_an_albert_of_several_groups_keeps_its_depth(groups, depths):
+    config = AlbertConfig(
+        vocab_size=30,
+        embedding_size=8,
+        hidden_size=16,
+        num_attention_heads=2,
+        intermediate_size=16,
+        num_hidden_layers=4,
+        num_hidden_groups=groups,
+    )
+    assert depths_of(AlbertForSequenceClassification(config)) == depths
 
 
 def test_other_errors_are_not_taken_for_that():
@@ -66,7 +87,7 @@ def test_other_errors_are_not_taken_for_that():
         raise ValueError("no runtime")
 
     with pytest.raises(ValueError, match="no runtime"):
-        choose_depth(6, figures_at)
+        choose_depth(range(1, 7), figures_at)
 
 
 @pytest.mark.parametrize(
