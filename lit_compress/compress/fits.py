@@ -104,7 +104,12 @@ def _callback(config: dict[str, Any], name: str) -> dict[str, Any] | None:
 def _aim(config: dict[str, Any], plan: Plan) -> None:
     pruning = _callback(config, "L0Pruning")
     if pruning is not None:
-        pruning["target"] = {"speedup": round(plan.figures.structural, 4), "length": plan.start.tokens}
+        figures = plan.figures
+        pruning["target"] = {
+            "speedup": round(figures.cut, 4),
+            "length": plan.start.tokens,
+            "runtime": figures.runtime,
+        }
 
 
 def _freeze(config: dict[str, Any], plan: Plan) -> None:

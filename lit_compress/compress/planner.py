@@ -86,7 +86,7 @@ def tell(plan: Plan, wish: Wish) -> None:
         wish: What it is for.
     """
     aim, storage, start = plan.figures, plan.figures.storage, plan.start
-    pruned = f"{aim.structural:.2f}× faster" if aim.structural > 1 else "not pruned"
+    pruned = f"{aim.cut:.2f}× faster" if aim.cut > 1 else "not pruned"
     kept = "" if start.blocks is None else f"{len(start.blocks)} ({', '.join(map(str, start.blocks))}), "
     rank = f" of rank {storage.rank}" if storage.rank is not None else ""
     print(

@@ -82,11 +82,13 @@ class Figures:
     """What the plan aims at.
 
     Args:
-        structural: How many times faster the structure has to be, by the table of latencies; 1 prunes nothing.
+        structural: How many times faster the structure has to be in eager float32; 1 prunes nothing.
         storage: In how many bits it is stored.
         runtime: The runtime in which the wish is expected to be met.
         speedup: The speed-up over the original in eager float32 that is expected there.
         bytes: The bytes that are expected to be shipped.
+        cut: How many times faster the model has to be in ``runtime`` than with its whole structure there; 1 prunes
+            nothing.
     """
 
     structural: float
@@ -94,6 +96,7 @@ class Figures:
     runtime: str
     speedup: float
     bytes: int
+    cut: float
 
 
 def figures_for(wish: Wish, probes: Probes, words: Words, beside: int) -> Figures:
@@ -140,8 +143,15 @@ def _gentlest(curve: Sequence[Probe], target: float, limit: float, words: Words)
             structural, storage = found
             size = int(_bytes(curve, structural, words, storage))
             speed = _between(curve, structural, "speedup")
-            pruned = 1.0 if structural < _NOTHING else structural
-            return Figures(pruned, storage, curve[0].runtime, speed, size)
+            prunes = structural >= _NOTHING
+            return Figures(
+                structural if prunes else 1.0,
+                storage,
+                curve[0].runtime,
+                speed,
+                size,
+                max(_NOTHING, speed / curve[0].speedup) if prunes else 1.0,
+            )
     return None
 
 

@@ -20,8 +20,7 @@ from lit_compress.compress.wish import speedup_of
 from lit_compress.models.architecture import block_list
 from lit_compress.models.checkpoint import save_folder
 from lit_compress.pruning.latency_measure import make_inputs
-from lit_compress.quantization.post_training import quantize_model
-from lit_compress.quantization.scheme import Scheme
+from lit_compress.pruning.latency_runtime import to_integers
 
 #: Speed-ups of the structure, by the table of latencies, at which models are tried.
 GRID = (1.0, 2.0, 4.0, 8.0, 16.0)
@@ -103,7 +102,7 @@ def probe(
             weights = sum(
                 module.weight.numel() for module in small.modules() if isinstance(module, (nn.Linear, Conv1D))
             )
-            _round(small)
+            to_integers(small, make_inputs(small, batch=4, length=16))
             folder = save_folder(Path(root) / f"{size:.3g}", small, tokenizer, {})
             for route in routes:
                 candidate = Candidate(f"{size:.3g}", str(folder), "probe", route)
@@ -127,10 +126,3 @@ def probe(
             size, weights = structural[candidate.label]
             found.append(Probe(size, candidate.runtime, speedup_of(row), *ends, row["bytes"], weights, depth))
     return Probes(rows[0]["cpu"]["latency_ms"]["p50"], found, failed)
-
-
-def _round(model: PreTrainedModel) -> None:
-    """Round as the fit will: 8 bits everywhere, one scale per output, fixed ranges, whose values cost nothing."""
-    rows = Scheme(8, True, "channel")
-    batches = [make_inputs(model, batch=4, length=16)]
-    quantize_model(model, rows, rows, Scheme(8, False, "tensor"), ranges="min_max", batches=batches)

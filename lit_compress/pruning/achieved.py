@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ from transformers import PreTrainedModel
 
 from lit_compress.benchmark.devices import open_device
 from lit_compress.benchmark.intervals import Ratio
-from lit_compress.pruning.latency_measure import make_inputs, plain_copy, quiet, run_once, time_in_turns
+from lit_compress.pruning.latency_measure import make_inputs, plain_copy, quiet, time_in_turns
+from lit_compress.pruning.latency_runtime import forward_pass
 from lit_compress.pruning.target import Target
 
 _SECONDS = 10.0
@@ -30,14 +30,15 @@ def achieved_speedup(full: nn.Module, small: PreTrainedModel, target: Target) ->
 
     Returns:
         ``asked``; ``achieved``, the median ratio of a round; ``low`` and ``high``, its 95 % interval; ``device``,
-        ``batch`` and ``length``.
+        ``batch``, ``length`` and ``runtime``.
     """
     device = torch.device(target.device)
     models: dict[str, Any] = {"full": plain_copy(full), "small": plain_copy(small)}
     calls = {}
     for name, model in models.items():
         model.to(device)
-        calls[name] = partial(run_once, model, make_inputs(model, target.batch, target.length))
+        inputs = make_inputs(model, target.batch, target.length)
+        calls[name] = forward_pass(model, inputs, target.runtime, threads=1)
     with quiet(1):
         clock = open_device(target.device, 1)
         times = time_in_turns(
@@ -53,4 +54,5 @@ def achieved_speedup(full: nn.Module, small: PreTrainedModel, target: Target) ->
         "device": target.device,
         "batch": target.batch,
         "length": target.length,
+        "runtime": target.runtime,
     }

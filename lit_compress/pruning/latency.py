@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from lit_compress.benchmark.protocol import BASELINE_RUNTIME
 from lit_compress.models.anatomy import dissect
 from lit_compress.pruning.groups import STRUCTURES, Group
 from lit_compress.pruning.target import Target
@@ -127,6 +128,7 @@ class LatencyTable:
         length: int = 64,
         threads: int = 1,
         known: Mapping[str, Any] | None = None,
+        runtime: str = BASELINE_RUNTIME,
     ) -> LatencyTable:
         """Return the table of a model on this machine: from the cache, else measured, which takes up to a minute.
 
@@ -139,6 +141,7 @@ class LatencyTable:
             threads: CPU threads to measure with; with one, processor time is counted.
             known: ``record`` of a table, such as that of the checkpoint of a fit; it counts, whatever is in the cache,
                 where it is of this machine, model, batch and length.
+            runtime: Name of the runtime to measure in, see ``Target``; others than torch take longer.
 
         Raises:
             ValueError: A group's time is not known, or the device, batch or length cannot be measured with.
@@ -147,7 +150,7 @@ class LatencyTable:
 
         _check(groups)
         varied = any(group.structure == "hidden" for group in groups)
-        return measured_or_cached(model, varied, device, batch, length, threads, known)
+        return measured_or_cached(model, varied, device, batch, length, threads, known, runtime)
 
     def latency_ms(self, gates: Mapping[str, Tensor]) -> Tensor:
         """Return the milliseconds under gates, differentiable and piecewise linear in the kept units.

@@ -16,7 +16,14 @@ import torch.distributed as distributed
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from transformers import PreTrainedModel
 
-from lit_compress.benchmark.environment import cpu_flags, cpu_name, gpu_name, library_version
+from lit_compress.benchmark.environment import (
+    cpu_flags,
+    cpu_name,
+    gpu_name,
+    library_version,
+    runtime_versions,
+)
+from lit_compress.benchmark.protocol import BASELINE_RUNTIME
 from lit_compress.files import write_whole
 from lit_compress.models.anatomy import dissect
 from lit_compress.models.transforms import transforms_of
@@ -36,6 +43,7 @@ def measured_or_cached(
     length: int,
     threads: int,
     known: Mapping[str, Any] | None = None,
+    runtime: str = BASELINE_RUNTIME,
 ) -> LatencyTable:
     """Return a known table, else that of the cache, else measure it and keep it; see ``LatencyTable.of``.
 
@@ -54,11 +62,13 @@ def measured_or_cached(
     found: list[Any] = [None]
     together = train_together()
     if not together or distributed.get_rank() == 0:
-        key = table_key(model, varied, device, batch, length, threads)
+        key = table_key(model, varied, device, batch, length, threads, runtime)
         if known is not None and known["key"] == key:
             found[0] = known
         else:
-            found[0] = _get(key, partial(measure_figures, model, varied, device, batch, length, threads))
+            found[0] = _get(
+                key, partial(measure_figures, model, varied, device, batch, length, threads, runtime)
+            )
     if together:
         distributed.broadcast_object_list(found)
     figures = read_figures(found[0])
@@ -73,6 +83,7 @@ def _get(key: dict[str, Any], measure: Callable[[], Figures]) -> dict[str, Any]:
     if cached is not None:
         return cached
     what = f"batch {key['batch']} of length {key['length']} on {key['processor']}"
+    what += f" in {key['runtime']}" if "runtime" in key else ""
     rank_zero_info(f"Latency table: measuring {what}, once; {path}")
     table = {"key": key, **write_figures(measure())}
     write_whole(path, json.dumps(table, indent=1) + "\n")
@@ -80,7 +91,13 @@ def _get(key: dict[str, Any], measure: Callable[[], Figures]) -> dict[str, Any]:
 
 
 def table_key(
-    model: PreTrainedModel, varied: bool, device: str, batch: int, length: int, threads: int
+    model: PreTrainedModel,
+    varied: bool,
+    device: str,
+    batch: int,
+    length: int,
+    threads: int,
+    runtime: str = BASELINE_RUNTIME,
 ) -> dict[str, Any]:
     """Return everything on which a table depends, as plain JSON data."""
     anatomy, parts = dissect(model), parts_of(model)
@@ -99,9 +116,19 @@ def table_key(
         "blocks": [pattern(block.path) for block in anatomy.blocks],
         "batch": batch,
         "length": length,
+        **_runtime_key(runtime),
         # Without it, keys are what they were before there was one.
         **{name: arguments for name, arguments in transforms_of(model) if name == "factorized_embedding"},
     }
+
+
+def _runtime_key(name: str) -> dict[str, Any]:
+    """Return what decides how a model comes out of an export; nothing for torch itself."""
+    if name == BASELINE_RUNTIME:
+        return {}
+    from lit_compress.benchmark.artefacts import BUILD_VERSION
+
+    return {"runtime": name, "build": BUILD_VERSION, "libraries": runtime_versions(name)}
 
 
 def table_path(key: Mapping[str, Any]) -> Path:

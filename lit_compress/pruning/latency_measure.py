@@ -9,23 +9,24 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, track
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lit_compress.benchmark.devices import open_device
+from lit_compress.benchmark.protocol import BASELINE_RUNTIME
 from lit_compress.export.parity import max_length
 from lit_compress.models.anatomy import dissect
 from lit_compress.pruning.bake import bake
-from lit_compress.pruning.cutting import cut_units
 from lit_compress.pruning.depth import drop_blocks
 from lit_compress.pruning.gates import Gate
 from lit_compress.pruning.latency import CONSTANT, LAYER, Curve, parts_of, pattern
+from lit_compress.pruning.latency_runtime import forward_pass
+from lit_compress.pruning.shape import cut_further
 from lit_compress.quantization.unround import unround
 
 # Rounds that count: no more than this many, and no further one begins when the seconds are spent.
@@ -75,14 +76,20 @@ class Figures:
 
 
 def measure_figures(
-    model: PreTrainedModel, varied: bool, device: str, batch: int, length: int, threads: int
+    model: PreTrainedModel,
+    varied: bool,
+    device: str,
+    batch: int,
+    length: int,
+    threads: int,
+    runtime: str = BASELINE_RUNTIME,
 ) -> Figures:
     """Measure a model part by part.
 
-    Copies are cut with the library's own ``cut_units``, run in turns, in another random order each round, and the
-    median of the rounds counts; with one thread in processor time, as in the benchmark. A curve is then made
-    monotone (isotonic regression), because a larger part is not faster, and all curves are scaled alike so that the
-    whole is what the full model takes.
+    Copies are cut as the shrink does it, exported where the runtime needs that, and run in turns, in another random
+    order each round, and the median of the rounds counts; with one thread in processor time, as in the benchmark. A
+    curve is then made monotone (isotonic regression), because a larger part is not faster, and all curves are
+    scaled alike so that the whole is what the full model takes.
 
     Args:
         model: The model; not changed.
@@ -91,18 +98,19 @@ def measure_figures(
         batch: Texts at once.
         length: Tokens per text.
         threads: CPU threads.
+        runtime: Name of the runtime.
     """
     base = plain_copy(model).to(torch.device(device))  # type: ignore[arg-type]
     inputs = make_inputs(base, batch, length)
     with quiet(threads):
         clock = open_device(device, threads)
-        run_once(base, inputs)
-        long = clock.time(partial(run_once, base, inputs)).seconds > _LONG_PASS
-        shallow = _shallow(base) if long else base
-        variants = _variants(shallow, varied)
-        calls = {None: partial(run_once, base, inputs)} | {
-            variant: partial(run_once, _cut(shallow, variant), inputs) for variant in variants
-        }
+        whole = forward_pass(base, inputs, runtime, threads)
+        whole()
+        shallow = _shallow(base) if clock.time(whole).seconds > _LONG_PASS else base
+        calls: dict[Variant | None, Callable[[], Any]] = {None: whole}
+        title, is_quick = f"Making models of every size for {runtime}", runtime == BASELINE_RUNTIME
+        for variant in track(_variants(shallow, varied), title, transient=True, disable=is_quick):
+            calls[variant] = forward_pass(_cut(shallow, variant), inputs, runtime, threads)
         times = time_in_turns(calls, lambda call: clock.time(call).seconds, "Measuring latencies")
     ms = {variant: 1000.0 * float(np.median(values)) for variant, values in times.items()}
     return _figures(base, shallow, ms, varied)
@@ -150,12 +158,6 @@ def make_inputs(model: PreTrainedModel, batch: int, length: int) -> dict[str, Te
         f"Expected a model that reads texts, images or audio for target.speedup but {type(model).__name__} reads "
         f"{name!r}; give target.sparsity."
     )
-
-
-@torch.inference_mode()
-def run_once(model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
-    """Run a model once, as it is deployed: without gradients, without a cache of keys."""
-    model(**inputs)
 
 
 def time_in_turns(
@@ -270,7 +272,7 @@ def _cut(model: PreTrainedModel, variant: Variant) -> PreTrainedModel:
     keep = {name: list(kept) for name, kept in units.items()}
     if variant.hidden != dissect(model).stream.size:
         keep["hidden"] = list(range(variant.hidden))
-    cut_units(small, keep)
+    cut_further(small, keep)
     return small
 
 

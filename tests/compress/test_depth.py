@@ -1,6 +1,7 @@
 """With how many blocks a fit begins, and that its words say so."""
 
 import pytest
+import yaml
 from transformers import AlbertConfig, AlbertForSequenceClassification
 
 from lit_compress.compress.depth import DEEPEST_CUT, choose_depth, depths_of, layers_kept
@@ -15,7 +16,7 @@ def curve(whole, tried):
 
     def figures_at(blocks):
         tried.append(blocks)
-        return Figures(max(1.0, whole(blocks)), Storage(), "onnx-int8", 50.0, 1)
+        return Figures(max(1.0, whole(blocks)), Storage(), "onnx-int8", 50.0, 1, 4.0)
 
     return figures_at
 
@@ -45,7 +46,7 @@ def test_what_all_blocks_cannot_reach_fewer_may():
     def figures_at(blocks):
         if blocks > 2:
             raise OutOfReachError("too slow")
-        return Figures(2.0, Storage(), "onnx-int8", 100.0, 1)
+        return Figures(2.0, Storage(), "onnx-int8", 100.0, 1, 2.0)
 
     assert choose_depth(range(1, 9), figures_at)[0] == 2
 
@@ -100,7 +101,7 @@ def test_blocks_that_stay_are_spread_evenly(blocks, most, kept):
 
 def plan_of(order, tmp_path, structural=2.0):
     start = Start("teacher", "start", "data.yaml", 8, Length(7, 0, 6), (1, 4))
-    figures = Figures(structural, Storage(), "onnx-int8", 50.0, 1)
+    figures = Figures(structural, Storage(), "onnx-int8", 50.0, 1, structural)
     plan = Plan({"order": order, "seed": 0, "words": []}, [], figures, (), start)
     plan.write(tmp_path)
     return plan
@@ -113,6 +114,13 @@ def test_the_first_fit_begins_with_these_blocks(order, tmp_path):
     assert "--model.student.layers=[1, 4]" in stages[0].words
     for later in stages[1:]:
         assert f"--model.student.name={tmp_path / 'student-pruned' / 'model'}" in later.words
+
+
+def test_gates_are_priced_in_the_runtime_of_the_plan(tmp_path):
+    fits_of(plan_of("joint", tmp_path), tmp_path, "student", is_regression=False)
+    callbacks = yaml.safe_load((tmp_path / "student.yaml").read_text())["trainer"]["callbacks"]
+    (target,) = [one["init_args"]["target"] for one in callbacks if one["class_path"] == "L0Pruning"]
+    assert target == {"speedup": 2.0, "length": 8, "runtime": "onnx-int8"}
 
 
 def test_whole_blocks_alone_are_trained_as_long_as_what_is_pruned(tmp_path):

@@ -32,6 +32,12 @@ def test_the_structure_is_pruned_as_far_as_the_speed_asks():
     assert figures.storage == Storage()
 
 
+def test_the_cut_is_what_the_runtime_itself_has_to_gain():
+    figures = figures_for(Wish(0.9, speedup=10.0), found(probes()), WORDS, beside=0)
+    assert figures.cut == pytest.approx(figures.structural**0.8, rel=1e-6)
+    assert figures_for(Wish(0.9, speedup=4.0), found(probes()), WORDS, beside=0).cut == 1.0
+
+
 def test_milliseconds_are_a_speed_up_over_the_original():
     by_time = figures_for(Wish(0.9, latency_ms=1.0), found(probes()), WORDS, beside=0)
     assert by_time == figures_for(Wish(0.9, speedup=10.0), found(probes()), WORDS, beside=0)

@@ -38,7 +38,7 @@ def stages_in(out, task, order):
     request = {"order": order, "seed": 0, "words": words}
     rank = 8 if before else None
     length = Length(1, 1, 6)
-    figures = Figures(1.2, Storage(4, 8, rank), "onnx-int8", 2.0, 1)
+    figures = Figures(1.2, Storage(4, 8, rank), "onnx-int8", 2.0, 1, 1.2)
     plan = Plan(
         request, [], figures, before, Start(str(teacher), str(start), str(task / "data.yaml"), 8, length)
     )

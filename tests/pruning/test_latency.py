@@ -1,8 +1,11 @@
 """Time as a cost: against a table made by hand and sums on paper. Nothing here looks at a clock."""
 
+import copy
 import json
 import math
+import os
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,8 +14,9 @@ from lit_compress.pruning.groups import find_groups
 from lit_compress.pruning.latency import Curve, LatencyTable, speedup_figures
 from lit_compress.pruning.latency_cache import read_figures, table_key, table_path, write_figures
 from lit_compress.pruning.latency_measure import Figures
+from lit_compress.pruning.latency_runtime import forward_pass, to_integers
 from lit_compress.pruning.target import Target, cost_of
-from tests.tiny import tiny_bert
+from tests.tiny import tiny_bert, tiny_model
 
 HEADS = "bert.encoder.layer.*.attention.self.head/4"
 NEURONS = "bert.encoder.layer.*.intermediate.neuron/64"
@@ -163,7 +167,7 @@ def files(tmp_path):
 
 def test_a_table_is_measured_once_for_a_shape_and_not_for_weights(measured, tmp_path):
     first, second = of(tiny_bert(layers=2)), of(tiny_bert(layers=2, seed=5))
-    assert measured == [(False, "cpu", 2, 8, 1)]
+    assert measured == [(False, "cpu", 2, 8, 1, "torch-fp32")]
     assert first.total == second.total == 26.0
     (file,) = files(tmp_path)
     assert json.loads(file.read_text())["key"]["batch"] == 2
@@ -172,7 +176,7 @@ def test_a_table_is_measured_once_for_a_shape_and_not_for_weights(measured, tmp_
 def test_the_target_gets_it(measured):
     model = tiny_bert(layers=2)
     cost = cost_of(Target(speedup=2.0, batch=3, length=9), model, find_groups(model, ["head"]))
-    assert isinstance(cost, LatencyTable) and measured == [(False, "cpu", 3, 9, 1)]
+    assert isinstance(cost, LatencyTable) and measured == [(False, "cpu", 3, 9, 1, "torch-fp32")]
 
 
 def test_a_known_table_counts_whatever_is_in_the_cache(measured, tmp_path):
@@ -397,6 +401,101 @@ def test_a_real_clock_gives_a_table_that_rises(monkeypatch, tmp_path):
 def test_refuses_texts_that_the_model_cannot_read():
     with pytest.raises(ValueError, match="length from 1 to 130"):
         latency_measure.make_inputs(tiny_bert(layers=1), 1, 513)
+
+
+# -- other runtimes --------------------------------------------------------------------------------
+
+
+def calls_of(monkeypatch, model, runtime, varied):
+    """Return what is timed, by the size of the model, instead of timing it."""
+    kept = {}
+
+    def collect(calls, clock, title):
+        kept.update(calls)
+        return {size: [1.0] for size in calls}
+
+    monkeypatch.setattr(latency_measure, "time_in_turns", collect)
+    monkeypatch.setattr(latency_measure, "_NEURONS", (1 / 4, 1))
+    monkeypatch.setattr(latency_measure, "_HIDDEN", (1 / 2, 1))
+    latency_measure.measure_figures(model, varied, "cpu", 2, 8, 1, runtime)
+    return kept
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_every_size_is_exported_for_the_runtime_and_computes_what_it_does_in_torch(monkeypatch, family):
+    pytest.importorskip("onnxruntime")
+    model = tiny_model(family)
+    exported = calls_of(monkeypatch, model, "onnx-fp32", varied=True)
+    in_torch = calls_of(monkeypatch, model, "torch-fp32", varied=True)
+    assert exported.keys() == in_torch.keys() and len(exported) > 10
+    for size, call in exported.items():
+        small, inputs = in_torch[size].args
+        with torch.inference_mode():
+            np.testing.assert_allclose(call(), small(**inputs).logits.numpy(), atol=1e-4, err_msg=str(size))
+
+
+def test_integers_are_measured_with_8_bits_everywhere():
+    pytest.importorskip("onnxruntime")
+    model = tiny_bert(layers=2).eval()
+    inputs = latency_measure.make_inputs(model, 2, 8)
+    rounded = copy.deepcopy(model)
+    to_integers(rounded, inputs)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = torch.from_numpy(forward_pass(model, inputs, "onnx-int8", threads=1)())
+    with torch.inference_mode():
+        exact, expected = model(**inputs).logits, rounded(**inputs).logits
+    assert (found - expected).abs().max() < 0.1 * (exact - expected).abs().max()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_an_export_leaves_random_numbers_and_the_terminal_alone(capfd):
+    pytest.importorskip("onnxruntime")
+    model = tiny_bert(layers=1).eval()
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    forward_pass(model, latency_measure.make_inputs(model, 1, 8), "onnx-int8", threads=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert capfd.readouterr().err == ""
+    os.write(2, b"still there")
+    assert capfd.readouterr().err == "still there"
+
+
+def test_a_table_is_of_its_runtime_and_of_what_exports_for_it(measured, monkeypatch):
+    model = tiny_bert(layers=2)
+    of(model)
+    of(model, runtime="onnx-int8")
+    of(model, runtime="openvino-int8")
+    known = of(model, runtime="onnx-int8").record
+    assert [runtime for *_, runtime in measured] == ["torch-fp32", "onnx-int8", "openvino-int8"]
+    assert known["key"]["runtime"] == "onnx-int8" and "onnxruntime" in known["key"]["libraries"]
+    monkeypatch.setattr("lit_compress.benchmark.artefacts.BUILD_VERSION", -1)
+    of(model, runtime="onnx-int8", known=known)
+    assert len(measured) == 4
+    cost_of(Target(speedup=2.0, runtime="onnx-fp32"), model, find_groups(model, ["head"]))
+    assert measured[-1] == (False, "cpu", 1, 64, 1, "onnx-fp32")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"runtime": "onnx-int9"}, "did you mean onnx-int8"),
+        ({"runtime": "onnx-int8-static"}, "onnx-int8-static is calibrated with some; use onnx-int8,"),
+        ({"runtime": "onnx-int8", "device": "cuda"}, "a target.runtime for cuda but onnx-int8 runs on cpu"),
+    ],
+)
+def test_refuses_a_runtime_that_nothing_can_be_timed_in(changes, said):
+    with pytest.raises(ValueError, match=said):
+        Target(speedup=2.0, **changes)
+
+
+def test_a_missing_library_names_its_extra(monkeypatch):
+    def missing(*names):
+        raise ImportError("pip install 'lit_compress[onnx]'")
+
+    monkeypatch.setattr("lit_compress.benchmark.runtimes.onnx.require", missing)
+    model = tiny_bert(layers=1)
+    with pytest.raises(ImportError, match="pip install"):
+        forward_pass(model, latency_measure.make_inputs(model, 1, 8), "onnx-int8", threads=1)
 
 
 def test_key_names_what_a_table_depends_on():
