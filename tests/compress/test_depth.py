@@ -16,7 +16,7 @@ def curve(whole, tried):
 
     def figures_at(blocks):
         tried.append(blocks)
-        return Figures(max(1.0, whole(blocks)), Storage(), "onnx-int8", 50.0, 1, 4.0)
+        return Figures(1.0, Storage(), "onnx-int8", 50.0, 1, max(1.0, whole(blocks)))
 
     return figures_at
 
@@ -25,21 +25,23 @@ def test_a_cut_that_leaves_wide_blocks_keeps_all():
     tried = []
     blocks, figures = choose_depth(range(1, 7), curve(lambda blocks: DEEPEST_CUT * blocks / 6, tried))
     assert (blocks, tried) == (6, [6])
-    assert figures.structural == DEEPEST_CUT
+    assert figures.cut == DEEPEST_CUT
 
 
-@pytest.mark.parametrize(("cut", "expected"), [(4.0, 5), (6.1, 3), (9.0, 2), (20.0, 1)])
-def test_a_deeper_cut_begins_with_as_many_blocks_as_stay_wide(cut, expected):
+@pytest.mark.parametrize(
+    ("cut", "depths"), [(5.0, [6, 5]), (6.8, [6, 4, 3]), (9.0, [6, 3]), (13.5, [6, 2]), (27.0, [6, 1])]
+)
+def test_a_deeper_cut_begins_with_as_many_blocks_as_stay_wide(cut, depths):
     tried = []
     blocks, figures = choose_depth(range(1, 7), curve(lambda blocks: cut * blocks / 6, tried))
-    assert (blocks, tried) == (expected, [6, expected])
-    assert figures.structural <= DEEPEST_CUT
+    assert (blocks, tried) == (depths[-1], depths)
+    assert figures.cut <= DEEPEST_CUT < cut * (blocks + 1) / 6
 
 
 def test_goes_on_where_fewer_blocks_save_less_than_their_share():
     tried = []
     blocks, _ = choose_depth(range(1, 7), curve(lambda blocks: 6.1 * (blocks / 6) ** 0.5, tried))
-    assert tried == [6, 3, 2, 1] and blocks == 1
+    assert tried == [6, 5, 4, 3] and blocks == 3
 
 
 def test_what_all_blocks_cannot_reach_fewer_may():
@@ -66,7 +68,7 @@ def test_says_so_where_not_even_one_block_is_fast_enough():
 def test_what_keeps_its_depth_is_pruned_as_deep_as_it_must_be():
     tried = []
     blocks, figures = choose_depth(range(6, 7), curve(lambda blocks: 9.0, tried))
-    assert (blocks, figures.structural, tried) == (6, 9.0, [6])
+    assert (blocks, figures.cut, tried) == (6, 9.0, [6])
 
 
 @pytest.mark.parametrize(("groups", "depths"), [(1, range(1, 5)), (2, range(4, 5))])
