@@ -39,6 +39,8 @@ _LONG_PASS, _DEPTH = 0.2, 2
 _NEURONS = (1 / 32, 1 / 16, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1)
 _HIDDEN = (1 / 4, 1 / 2, 3 / 4, 1)
 _NEURON_STEP, _MOST_HEADS = 16, 16
+# Where every size has to be exported: the smallest of these, and all halved so often.
+_HALVINGS = 3
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,9 @@ def measure_figures(
         whole()
         shallow = _shallow(base) if clock.time(whole).seconds > _LONG_PASS else base
         calls: dict[Variant | None, Callable[[], Any]] = {None: whole}
-        title, is_quick = f"Making models of every size for {runtime}", runtime == BASELINE_RUNTIME
-        for variant in track(_variants(shallow, varied), title, transient=True, disable=is_quick):
+        title, is_eager = f"Making models of every size for {runtime}", runtime == BASELINE_RUNTIME
+        variants = _variants(shallow, varied, few=not is_eager)
+        for variant in track(variants, title, transient=True, disable=is_eager):
             calls[variant] = forward_pass(_cut(shallow, variant), inputs, runtime, threads)
         times = time_in_turns(calls, lambda call: clock.time(call).seconds, "Measuring latencies")
     ms = {variant: 1000.0 * float(np.median(values)) for variant, values in times.items()}
@@ -235,7 +238,7 @@ def _keep_blocks(model: PreTrainedModel, path: str, depth: int) -> None:
     drop_blocks(model, [f"{path}.{number}" for number in range(depth, len(blocks))])
 
 
-def _variants(model: PreTrainedModel, varied: bool) -> list[Variant]:
+def _variants(model: PreTrainedModel, varied: bool, few: bool) -> list[Variant]:
     anatomy = dissect(model)
     full = anatomy.stream.size
     sizes = {full} | ({max(1, round(share * full)) for share in _HIDDEN} if varied else set())
@@ -245,6 +248,10 @@ def _variants(model: PreTrainedModel, varied: bool) -> list[Variant]:
         found += [Variant(hidden, short=f"{pattern(path)}.*") for path in anatomy.block_lists]
         for kind, units in _kinds(model).items():
             steps = _grid(kind, units)[1:] if hidden == full else [units]
+            if few:
+                halves = (units / 2**count for count in range(_HALVINGS + 1))
+                near = {min(steps, key=lambda step: abs(step - half)) for half in halves}
+                steps = sorted({steps[0], *near})
             found += [Variant(hidden, kind, count) for count in steps]
     return found
 

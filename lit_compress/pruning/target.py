@@ -28,7 +28,7 @@ class Target:
         runtime: Runtime of the speed-up, as ``lit-compress benchmark --runtimes`` names it. What computes with integers
             is measured with 8 bits everywhere. Parts cost other shares of the time there than in torch: a head that is
             alone in its attention costs two in torch and little more than one in ONNX Runtime. Models of every size
-            are exported for it, which takes a minute or more, once.
+            are exported for it once, which takes half a minute for ONNX Runtime and several for LiteRT.
     """
 
     sparsity: float | None = None

@@ -415,7 +415,6 @@ def calls_of(monkeypatch, model, runtime, varied):
         return {size: [1.0] for size in calls}
 
     monkeypatch.setattr(latency_measure, "time_in_turns", collect)
-    monkeypatch.setattr(latency_measure, "_NEURONS", (1 / 4, 1))
     monkeypatch.setattr(latency_measure, "_HIDDEN", (1 / 2, 1))
     latency_measure.measure_figures(model, varied, "cpu", 2, 8, 1, runtime)
     return kept
@@ -427,7 +426,9 @@ def test_every_size_is_exported_for_the_runtime_and_computes_what_it_does_in_tor
     model = tiny_model(family)
     exported = calls_of(monkeypatch, model, "onnx-fp32", varied=True)
     in_torch = calls_of(monkeypatch, model, "torch-fp32", varied=True)
-    assert exported.keys() == in_torch.keys() and len(exported) > 10
+    assert exported.keys() < in_torch.keys()  # a table of few sizes
+    sizes = {(variant.kind.split("/")[1], variant.units) for variant in exported if variant and variant.kind}
+    assert sizes == {("4", units) for units in (1, 2, 4)} | {("64", units) for units in (2, 8, 16, 32, 64)}
     for size, call in exported.items():
         small, inputs = in_torch[size].args
         with torch.inference_mode():
