@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import yaml
 
 from lit_compress.compress.objectives import soft_targets_for
 from lit_compress.compress.plan import Plan
-from lit_compress.compress.planning import GROUP, Storage
 from lit_compress.compress.search import Knobs
 from lit_compress.compress.stage import Stage
 from lit_compress.recipes import recipe_folder
@@ -31,7 +31,7 @@ def fits_of(
         is_regression: Whether the model predicts a number.
         knobs: Settings of a trial; those of the recipes where ``None``.
     """
-    prunes, chained = plan.figures.structural > 1, plan.request["order"] == "chained"
+    prunes, chained = plan.figures.cut > 1, plan.request["order"] == "chained"
     # What is left of a model that lost whole blocks has as much to learn as what gates leave.
     only = not prunes and plan.start.blocks is not None
     stages: list[Stage] = []
@@ -125,12 +125,7 @@ def _bits(config: dict[str, Any], plan: Plan) -> None:
         rounding["weights"] = {**rounding["weights"], "bits": storage.weight_bits}
         rounding["learned_steps"], rounding["step_lr"] = True, 1e-4
     if storage.word_bits < 8:
-        rounding["embeddings"] = _word_scheme(storage)
-
-
-def _word_scheme(storage: Storage) -> dict[str, Any]:
-    """Return the scheme of word embeddings of few bits, as the recipe says it."""
-    return {"bits": storage.word_bits, "symmetric": True, "per": "group", "group_size": GROUP}
+        rounding["embeddings"] = asdict(storage.words)
 
 
 def _match(config: dict[str, Any], plan: Plan) -> None:

@@ -11,10 +11,11 @@ from lit_compress.benchmark.protocol import Protocol
 from lit_compress.compress.depth import choose_depth, depths_of, layers_kept
 from lit_compress.compress.length import length_for
 from lit_compress.compress.plan import Plan, Start
-from lit_compress.compress.planning import Figures, Words, figures_for
+from lit_compress.compress.planning import Figures, Storage, Words, figures_for, in_storage
 from lit_compress.compress.probe import Probe, probe
 from lit_compress.compress.request import Request, write_data
 from lit_compress.compress.stage import Stage, run_stages
+from lit_compress.compress.stored import speedup_as_stored
 from lit_compress.compress.verdict import tokenizer_bytes
 from lit_compress.compress.wish import Wish
 from lit_compress.data.tokenizer import load_tokenizer
@@ -57,6 +58,7 @@ def make_plan(request: Request, out: Path, asked: dict[str, Any], settings: dict
         blocks, figures = choose_depth(depths, probes.figures_at)
     else:
         figures = probes.figures_at(blocks)
+    figures = probes.as_stored(blocks, figures)
     student = teacher
     if figures.storage.rank is not None:
         student = out / "start"
@@ -95,7 +97,7 @@ def tell(plan: Plan, wish: Wish) -> None:
         flush=True,
     )
     length = start.length
-    if aim.structural > 1 or start.blocks is not None:
+    if aim.cut > 1 or start.blocks is not None:
         copies = f" and {length.copies} copies of each" if length.copies else ""
         print(
             f"Trained in {length.steps:,} steps: {length.epochs} passes over the texts{copies}.", flush=True
@@ -114,6 +116,7 @@ class _Probing:
     def __init__(self, request: Request, teacher: Path, protocol: Protocol) -> None:
         self.found: list[Probe] = []
         self.model = load(teacher)
+        self._asked = 1.0
         self._request, self._teacher, self._protocol = request, teacher, protocol
         self._tokenizer = load_tokenizer(str(teacher), 1, "the model's own tokenizer")
 
@@ -128,7 +131,27 @@ class _Probing:
         self.found += found.found
         table: Any = self.model.get_input_embeddings()
         words = Words(table.num_embeddings, table.embedding_dim)
+        self._asked = self._request.wish.speedup_for(found.original_ms)
         return figures_for(self._request.wish, found, words, tokenizer_bytes(self._teacher))
+
+    def as_stored(self, blocks: int, figures: Figures) -> Figures:
+        """Return figures that allow for the time which their storage takes; see ``planning.in_storage``."""
+        if figures.storage == Storage():
+            return figures
+        assert self._request.models.baseline is not None
+        with progress() as told:
+            stored = speedup_as_stored(
+                self._request.models.baseline,
+                self._at(blocks),
+                self._tokenizer,
+                figures.storage,
+                figures.runtime,
+                self._protocol,
+                told,
+            )
+        route = [one for one in self.found if (one.blocks, one.runtime) == (blocks, figures.runtime)]
+        whole = min(route, key=lambda one: one.structural).speedup
+        return in_storage(figures, self._asked, whole, stored)
 
     def _at(self, blocks: int) -> PreTrainedModel:
         most = len(block_list(self.model))

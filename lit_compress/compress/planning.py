@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from lit_compress.compress.probe import Probe, Probes
 from lit_compress.compress.wish import Wish
+from lit_compress.quantization.scheme import Scheme
 
 #: Ranks that word embeddings may be factorised to before blocks are pruned further than their time asks for.
 RANKS = (256, 192, 128)
@@ -42,6 +43,18 @@ class Storage:
     weight_bits: int = 8
     word_bits: int = 8
     rank: int | None = None
+
+    @property
+    def weights(self) -> Scheme:
+        """How projections are rounded."""
+        return Scheme(self.weight_bits, True, "channel")
+
+    @property
+    def words(self) -> Scheme:
+        """How word embeddings are rounded."""
+        if self.word_bits == 8:
+            return Scheme(8, True, "channel")
+        return Scheme(self.word_bits, True, "group", GROUP)
 
 
 @dataclass(frozen=True)
@@ -130,6 +143,23 @@ def figures_for(wish: Wish, probes: Probes, words: Words, beside: int) -> Figure
     if not options:
         raise OutOfReachError(_out_of_reach(wish, asked, probes, words, beside))
     return min(options, key=lambda one: (one.structural, -words.bytes(one.storage), -one.speedup))
+
+
+def in_storage(figures: Figures, asked: float, whole: float, stored: float) -> Figures:
+    """Return figures whose cut makes up for the time that few bits and factors take, whatever is pruned.
+
+    Args:
+        figures: What is aimed at, from models with 8 bits everywhere.
+        asked: The speed-up over the original that was asked for; 1 where time does not matter.
+        whole: Speed-up with the whole structure at 8 bits.
+        stored: The same, as the figures store it.
+    """
+    beside = max(0.0, 1 / stored - 1 / whole)
+    time = 1 / figures.speedup + beside
+    if asked > 1:
+        time = min(time, 1 / (asked * MARGIN))
+    cut = (1 / whole + beside) / time
+    return replace(figures, speedup=1 / time, cut=cut if cut >= _NOTHING else 1.0)
 
 
 def _gentlest(curve: Sequence[Probe], target: float, limit: float, words: Words) -> Figures | None:

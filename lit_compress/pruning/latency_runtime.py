@@ -21,6 +21,8 @@ from lit_compress.models.checkpoint import save_folder
 from lit_compress.quantization.post_training import quantize_model
 from lit_compress.quantization.scheme import Scheme
 
+#: 8 bits, one scale per output.
+ROWS = Scheme(8, True, "channel")
 _STDERR = 2
 
 
@@ -92,16 +94,19 @@ def run_once(model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
     model(**inputs)
 
 
-def to_integers(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> None:
-    """Round a model as a fit with rounding does: 8 bits everywhere, one scale per output, fixed ranges.
+def to_integers(
+    model: PreTrainedModel, inputs: Mapping[str, Tensor], weights: Scheme = ROWS, words: Scheme = ROWS
+) -> None:
+    """Round a model as a fit with rounding does: activations of 8 bits with fixed ranges.
 
     Args:
         model: Changed in place.
         inputs: What ranges are taken from.
+        weights: How projections are rounded.
+        words: How embeddings are.
     """
-    rows = Scheme(8, True, "channel")
-    batches = [dict(inputs)]
-    quantize_model(model, rows, rows, Scheme(8, False, "tensor"), ranges="min_max", batches=batches)
+    activations = Scheme(8, False, "tensor")
+    quantize_model(model, weights, words, activations, ranges="min_max", batches=[dict(inputs)])
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from lit_compress.compress.planning import LOW_RANKS, MARGIN, RANKS, Storage, Words, figures_for
+from lit_compress.compress.planning import LOW_RANKS, MARGIN, RANKS, Storage, Words, figures_for, in_storage
 from lit_compress.compress.probe import Probe, Probes
 from lit_compress.compress.wish import Wish
 
@@ -36,6 +36,32 @@ def test_the_cut_is_what_the_runtime_itself_has_to_gain():
     figures = figures_for(Wish(0.9, speedup=10.0), found(probes()), WORDS, beside=0)
     assert figures.cut == pytest.approx(figures.structural**0.8, rel=1e-6)
     assert figures_for(Wish(0.9, speedup=4.0), found(probes()), WORDS, beside=0).cut == 1.0
+
+
+def test_what_storage_costs_is_pruned_for():
+    figures = figures_for(Wish(0.9, speedup=10.0), found(probes()), WORDS, beside=0)
+    # The original takes 1, the whole model 1/5, and 0.04 more as it is stored; 1 / (10 MARGIN) is left for all of it.
+    right = (1 / 5 + 0.04) * 10 * MARGIN
+    stored = in_storage(figures, asked=10.0, whole=5.0, stored=1 / 0.24)
+    assert stored.cut == pytest.approx(right, rel=1e-6) and stored.cut > figures.cut * 1.15
+    assert stored.speedup == pytest.approx(10 * MARGIN, rel=1e-6)
+    assert in_storage(figures, 10.0, 5.0, 5.5).cut == pytest.approx(
+        10 * MARGIN / 5, rel=0.02
+    )  # it costs nothing
+
+
+def test_a_cut_for_a_size_stays_that_of_the_structure():
+    figures = figures_for(Wish(0.9, size_mb=3.0), found(probes()), WORDS, beside=0)
+    stored = in_storage(figures, asked=1.0, whole=5.0, stored=1 / 0.24)
+    whole, small = 1 / 5, 1 / figures.speedup
+    assert stored.cut == pytest.approx((whole + 0.04) / (small + 0.04), rel=1e-6)
+
+
+def test_storage_alone_may_call_for_pruning():
+    figures = figures_for(Wish(0.9, speedup=4.5), found(probes()), WORDS, beside=0)
+    assert figures.cut == 1.0
+    assert in_storage(figures, 4.5, 5.0, 1 / 0.24).cut == pytest.approx(0.24 * 4.5 * MARGIN, rel=1e-6)
+    assert in_storage(figures, 4.5, 5.0, 4.95).cut == 1.0
 
 
 def test_milliseconds_are_a_speed_up_over_the_original():
