@@ -6,6 +6,8 @@ import pytest
 
 from lit_compress.__main__ import main
 from lit_compress.compress import planner
+from lit_compress.compress.planning import MARGIN, Storage
+from lit_compress.compress.probe import Probe, Probes
 from tests.compress.pairs import write_pair_task
 from tests.runs import TINY
 
@@ -64,6 +66,28 @@ def test_the_plan_tells_the_stages_that_ran(finished):
     assert [stage["name"] for stage in plan["stages"]] == ["vocabulary"]
     assert [row["stage"] for row in rows(finished / "stages.jsonl")] == ["vocabulary", "student"]
     assert {probe["runtime"] for probe in plan["probes"]} == {"onnx-int8"}
+
+
+def test_the_plan_allows_for_what_storage_costs(task, tmp_path, monkeypatch):
+    """Of probes that are five times faster, before blocks are pruned; 4 bits make the whole model four times faster."""
+    asked = []
+
+    def probes(original, model, *others):
+        found = [Probe(size, "onnx-int8", 5.0 * size, 0.0, 0.0, 1_000_000, 500_000, 6) for size in (1, 2)]
+        return Probes(10.0, found, {})
+
+    def stored(original, model, tokenizer, storage, route, *others):
+        asked.append((storage, route))
+        return 4.0
+
+    monkeypatch.setattr(planner, "probe", probes)
+    monkeypatch.setattr(planner, "speedup_as_stored", stored)
+    assert main(words(task, tmp_path / "out", "--speedup=6", "--size-mb=0.9", "--plan-only")) == 0
+    figures = json.loads((tmp_path / "out" / "plan.json").read_text())["figures"]
+    assert asked == [(Storage(**figures["storage"]), "onnx-int8")] and asked[0][0].weight_bits == 4
+    assert figures["cut"] == pytest.approx(6 * MARGIN / 4)
+    assert main(words(task, tmp_path / "wide", "--speedup=6", "--plan-only")) == 0
+    assert len(asked) == 1  # 8 bits are what was measured
 
 
 def test_finished_work_is_not_done_again(finished, task, monkeypatch, capsys):
