@@ -9,6 +9,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 import lit_compress
+from lit_compress.benchmark.protocol import BASELINE_RUNTIME
 
 _FACTS = (
     ("Method", "method"),
@@ -112,6 +113,8 @@ def _pruning(facts: Mapping[str, Any]) -> str:
     speedup = facts.get("speedup") or {}
     if speedup:
         place = f"{speedup['device'].upper()}, batch {speedup['batch']} × {speedup['length']} tokens"
+        # Cards are made again of folders from before there were runtimes.
+        place = f"{speedup.get('runtime', BASELINE_RUNTIME)}, {place}"
         spread = f"{speedup['low']:.2f}–{speedup['high']:.2f}"
         text = f"{speedup['achieved']:.2f}× ({spread}), {speedup['asked']:.2f}× asked"
         lines.append((f"speed-up after shrinking ({place})", text))

@@ -85,7 +85,7 @@ def test_the_table_is_met_logged_and_told_beside_what_was_measured(
     assert speedup["asked"] == 2.0 and speedup["low"] <= speedup["achieved"] <= speedup["high"]
     assert (speedup["batch"], speedup["length"]) == (2, 8)
     card = (folder / "README.md").read_text()
-    line = f"| speed-up after shrinking (CPU, batch 2 × 8 tokens) | {speedup['achieved']:.2f}×"
+    line = f"| speed-up after shrinking (torch-fp32, CPU, batch 2 × 8 tokens) | {speedup['achieved']:.2f}×"
     assert line in card and "2.00× asked |" in card and f"| heads kept | {heads} of 8 |" in card
 
 

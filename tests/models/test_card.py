@@ -102,9 +102,11 @@ def test_what_pruning_left_stands_on_the_card():
 
 def test_the_achieved_speedup_stands_beside_the_asked_one():
     speedup = {"asked": 3.0, "achieved": 2.913, "low": 2.8, "high": 3.04}
-    speedup |= {"device": "cpu", "batch": 1, "length": 64}
+    speedup |= {"device": "cpu", "batch": 1, "length": 64, "runtime": "onnx-int8"}
     text = model_card({"pruning": {**PRUNING, "sparsity_asked": None, "speedup": speedup}})
-    line = "| speed-up after shrinking (CPU, batch 1 × 64 tokens) | 2.91× (2.80–3.04), 3.00× asked |"
+    line = (
+        "| speed-up after shrinking (onnx-int8, CPU, batch 1 × 64 tokens) | 2.91× (2.80–3.04), 3.00× asked |"
+    )
     assert line in text.splitlines()
     assert "| encoder weights removed | 75.1 % |" in text.splitlines()
 
