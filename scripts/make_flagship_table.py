@@ -151,25 +151,29 @@ def draw_front(all_points: list[tuple[str, float, float]], path: Path) -> None:
     figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
     axis.plot(*zip(*front, strict=True), color="#999999", zorder=1)
     for name, speedup, kept in all_points:
-        colour = "#0072B2" if name.startswith("teacher") else "#D55E00"
+        colour = "#0072B2" if name.startswith("teacher") else "#D55E00" if _is_named(name) else "#F5B895"
         axis.plot(speedup, kept, "o", color=colour)
-    for wish in WISHES.values():
-        axis.plot(wish.speedup, 100 * wish.quality, "*", color="black", markersize=12)
+    stars: dict[tuple[float, float], str] = {}
+    for name, wish in WISHES.items():
+        stars.setdefault((wish.speedup, 100 * wish.quality), f"asked: {name.replace('_', ' ')}")
+    axis.plot(*zip(*stars, strict=True), "*", color="black", markersize=12)
     ticks = (1, 2, 5, 10, 20, 50)
     axis.set(
-        xscale="log", xlim=(0.8, 110), xlabel="times faster than the teacher in float32 PyTorch, one text"
+        xscale="log", xlim=(0.8, 150), xlabel="times faster than the teacher in float32 PyTorch, one text"
     )
     axis.set_xticks(ticks, [f"{tick}×" for tick in ticks])
     axis.minorticks_off()
     axis.set_ylabel("of the teacher's quality on dev, %")
     axis.spines[["top", "right"]].set_visible(False)
     figure.draw_without_rendering()
-    asked = [
-        (f"asked: {name.replace('_', ' ')}", wish.speedup, 100 * wish.quality)
-        for name, wish in WISHES.items()
-    ]
+    asked = [(name, *place) for place, name in stars.items()]
     _write_names(axis, [*asked, *all_points])
     figure.savefig(path, dpi=130)
+
+
+def _is_named(name: str) -> bool:
+    """Return whether a point has its name in the picture; rows of other places are pale dots, or names cover all."""
+    return name.startswith(("asked", "teacher")) or name.count(",") == 1
 
 
 def _write_names(axis: Any, named: list[tuple[str, float, float]]) -> None:
@@ -178,7 +182,7 @@ def _write_names(axis: Any, named: list[tuple[str, float, float]]) -> None:
     places += [((6, 20), "left"), ((6, -26), "left"), ((-6, 20), "right"), ((-6, -26), "right")]
     points = axis.transData.transform([figures for _, *figures in named])
     taken: list[Any] = []
-    for name, *place in named:
+    for name, *place in filter(lambda point: _is_named(point[0]), named):
         for offset, side in places:
             words = {"xytext": offset, "textcoords": "offset points", "ha": side, "fontsize": 8}
             text = axis.annotate(name, place, **words)
