@@ -218,6 +218,8 @@ def main() -> None:
         picture = args.out.with_suffix(".png")
         draw_front(points(found, rows), picture)
         text += f"\n![Quality over speed-up of every model]({picture.name})\n"
+        if not all(_is_named(name) for name, *_ in points(found, rows)):
+            text += "\nPale dots are the rows with a comma in their name.\n"
         write_page(args.out, [text])
     print(text)
 
