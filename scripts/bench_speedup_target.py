@@ -97,7 +97,7 @@ def closed(kind: str, target: Target, seed: int) -> tuple[PreTrainedModel, float
 def save(model: PreTrainedModel, target: Target, folder: Path) -> str:
     """Save a model as the runtime of a target computes it."""
     if runtime(target.runtime).rounded:
-        to_integers(model, make_inputs(model, 4, 16))
+        to_integers(model, make_inputs(model, 8, 128))
     return str(save_folder(folder, model, None, {}))
 
 

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME
 from lit_compress.benchmark.runtimes import runtime
+from lit_compress.export.parity import only_timed
 from lit_compress.models.checkpoint import save_folder
 from lit_compress.quantization.post_training import quantize_model
 from lit_compress.quantization.scheme import Scheme
@@ -78,7 +79,7 @@ def forward_pass(
             to_integers(small, inputs)
         folder, target = Path(root) / "model", Path(root) / "artefact"
         target.mkdir()
-        with _silent():
+        with _silent(), only_timed():
             save_folder(folder, small, None, {})
             way.build(folder, target)
             session = way.open(folder, target if any(target.iterdir()) else folder, "cpu", threads)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from lit_compress.benchmark.runtimes.onnx import OnnxFp32
+from lit_compress.export.parity import ParityError
 from lit_compress.pruning import latency_cache, latency_measure
 from lit_compress.pruning.groups import find_groups
 from lit_compress.pruning.latency import Curve, LatencyTable, speedup_figures
@@ -447,6 +449,18 @@ def test_integers_are_measured_with_8_bits_everywhere():
         exact, expected = model(**inputs).logits, rounded(**inputs).logits
     assert (found - expected).abs().max() < 0.1 * (exact - expected).abs().max()
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_model_that_is_only_timed_need_not_be_near_to_be_exported(monkeypatch, tmp_path):
+    pytest.importorskip("onnxruntime")
+    from lit_compress.export.onnx import export_onnx
+
+    monkeypatch.setattr(OnnxFp32, "tolerance", 0.0)
+    model = tiny_bert(layers=1).eval()
+    inputs = latency_measure.make_inputs(model, 1, 8)
+    assert forward_pass(model, inputs, "onnx-fp32", threads=1)().shape == (1, 3)
+    with pytest.raises(ParityError, match="within 0 of their size"):  # and it is checked again
+        export_onnx(model, tmp_path / "model.onnx")
 
 
 def test_an_export_leaves_random_numbers_and_the_terminal_alone(capfd):
