@@ -58,7 +58,7 @@ WISHES = {
 
 
 def run(name: str, seed: int, args: argparse.Namespace) -> bool:
-    r"""Fulfil one wish and evaluate on test, unless that was done before."""
+    """Fulfil one wish and evaluate on test, unless that was done before."""
     wish, teacher = WISHES[name], Path(args.teacher)
     out = Path(args.runs) / f"{name}-seed{seed}"
     words = [

@@ -19,7 +19,6 @@ from lit_compress.benchmark.workload import token_batch
 # padding of every extent.
 _BATCHES = ((17,), (3,), (1,), (512,), (40, 40), (64, 9, 31), (128, 1, 100, 50, 77, 12, 3, 64))
 
-
 _ONLY_TIMED: ContextVar[bool] = ContextVar("only_timed", default=False)
 
 

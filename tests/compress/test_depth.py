@@ -2,13 +2,14 @@
 
 import pytest
 import yaml
-from transformers import AlbertConfig, AlbertForSequenceClassification
+from transformers import AlbertForSequenceClassification
 
 from lit_compress.compress.depth import DEEPEST_CUT, choose_depth, depths_of, layers_kept
 from lit_compress.compress.fits import fits_of
 from lit_compress.compress.length import Length
 from lit_compress.compress.plan import Plan, Start, read_plan
 from lit_compress.compress.planning import Figures, OutOfReachError, Storage
+from tests.tiny import tiny_model
 
 
 def curve(whole, tried):
@@ -73,15 +74,8 @@ def test_what_keeps_its_depth_is_pruned_as_deep_as_it_must_be():
 
 @pytest.mark.parametrize(("groups", "depths"), [(1, range(1, 5)), (2, range(4, 5))])
 def test_an_albert_of_several_groups_keeps_its_depth(groups, depths):
-    config = AlbertConfig(
-        vocab_size=30,
-        embedding_size=8,
-        hidden_size=16,
-        num_attention_heads=2,
-        intermediate_size=16,
-        num_hidden_layers=4,
-        num_hidden_groups=groups,
-    )
+    config = tiny_model("albert", layers=4).config
+    config.num_hidden_groups = groups
     assert depths_of(AlbertForSequenceClassification(config)) == depths
 
 
