@@ -12,7 +12,7 @@ from lit_compress.compress.depth import choose_depth, depths_of, layers_kept
 from lit_compress.compress.length import length_for
 from lit_compress.compress.plan import Plan, Start
 from lit_compress.compress.planning import Figures, Storage, Words, figures_for, in_storage
-from lit_compress.compress.probe import Probe, probe
+from lit_compress.compress.probe import Probe, Probes, probe
 from lit_compress.compress.request import Request, write_data
 from lit_compress.compress.stage import Stage, run_stages
 from lit_compress.compress.stored import speedup_as_stored
@@ -114,11 +114,15 @@ class _Probing:
     """
 
     def __init__(self, request: Request, teacher: Path, protocol: Protocol) -> None:
-        self.found: list[Probe] = []
         self.model = load(teacher)
-        self._asked = 1.0
+        self._sessions: dict[int, Probes] = {}
         self._request, self._teacher, self._protocol = request, teacher, protocol
         self._tokenizer = load_tokenizer(str(teacher), 1, "the model's own tokenizer")
+
+    @property
+    def found(self) -> list[Probe]:
+        """Everything that was measured, in its order."""
+        return [one for session in self._sessions.values() for one in session.found]
 
     def figures_at(self, blocks: int) -> Figures:
         """Return what is aimed at with so many blocks."""
@@ -128,10 +132,9 @@ class _Probing:
             found = probe(original, self._at(blocks), self._tokenizer, routes, self._protocol, told)
         for name, error in found.failed.items():
             print(f"Not measured in {name}: {error}")
-        self.found += found.found
+        self._sessions[blocks] = found
         table: Any = self.model.get_input_embeddings()
         words = Words(table.num_embeddings, table.embedding_dim)
-        self._asked = self._request.wish.speedup_for(found.original_ms)
         return figures_for(self._request.wish, found, words, tokenizer_bytes(self._teacher))
 
     def as_stored(self, blocks: int, figures: Figures) -> Figures:
@@ -149,9 +152,10 @@ class _Probing:
                 self._protocol,
                 told,
             )
-        route = [one for one in self.found if (one.blocks, one.runtime) == (blocks, figures.runtime)]
+        session = self._sessions[blocks]
+        route = [one for one in session.found if one.runtime == figures.runtime]
         whole = min(route, key=lambda one: one.structural).speedup
-        return in_storage(figures, self._asked, whole, stored)
+        return in_storage(figures, self._request.wish.speedup_for(session.original_ms), whole, stored)
 
     def _at(self, blocks: int) -> PreTrainedModel:
         most = len(block_list(self.model))
