@@ -41,7 +41,7 @@ _FACTS = "facts.json"
 _ERROR = "error.json"
 _SAMPLES = "samples.npz"
 #: Raised when the same model and libraries lead to another artefact than before.
-BUILD_VERSION = 13
+BUILD_VERSION = 14
 # Artefacts of old checkpoints go when there are more bytes than this, those of the last hour never.
 _KEEP_BYTES = 4 * 2**30
 _KEEP_SECONDS = 3600

@@ -29,6 +29,7 @@ from lit_compress.benchmark.runtimes.onnx import OnnxFp32, OnnxInt8, OnnxSession
 from lit_compress.benchmark.workload import token_batch
 from lit_compress.export.fused_attention import exported_attention
 from lit_compress.export.logits import check_text_classifier
+from lit_compress.export.onnx_first_token import keep_first_token
 from lit_compress.export.onnx_graph import MICROSOFT, data_file, save_graph, share_constants
 from lit_compress.export.onnx_int8 import NORMALISED, activations, quantize_graph
 from lit_compress.export.onnx_ranges import observe_ranges
@@ -172,12 +173,13 @@ class _Logits(nn.Module):
         return self.model(**dict(zip(self.names, inputs, strict=True))).logits
 
 
-def trace(model: PreTrainedModel, path: Path) -> onnx.ModelProto:
+def trace(model: PreTrainedModel, path: Path, first_token: bool = True) -> onnx.ModelProto:
     """Return the float32 graph of a text classifier.
 
     Args:
         model: The model, on the CPU, in float32 and eval mode.
         path: A place for a file that is as large as the graph.
+        first_token: Whether what only the head reads is left out; see ``onnx_first_token``.
 
     Raises:
         ValueError: It is no text classifier, or computes its attention itself.
@@ -211,6 +213,8 @@ def trace(model: PreTrainedModel, path: Path) -> onnx.ModelProto:
     graph = onnx.load(path)
     share_constants(graph)
     drop_reshapes(graph)
+    if first_token:
+        keep_first_token(graph)
     return graph
 
 

@@ -72,7 +72,9 @@ def export_trained(model: PreTrainedModel, path: str | Path) -> float:
     products, tables = by_content(plain, matrices, inputs, "ONNX Runtime")
 
     def make(folder: Path) -> onnx.ModelProto:
-        graph = trace(plain, folder / "traced.onnx")
+        # The range of the batch at hand is that of all its tokens.
+        fixed = all(how.grid is not None for how in inputs.values())
+        graph = trace(plain, folder / "traced.onnx", first_token=fixed)
         _round_graph(graph, products, tables)
         return graph
 

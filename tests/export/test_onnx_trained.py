@@ -102,11 +102,12 @@ def test_products_are_of_integers_and_weights_those_that_are_stored(tmp_path):
     export_trained(model, tmp_path / "model.onnx")
     graph = onnx.load(tmp_path / "model.onnx").graph
     kinds = [node.op_type for node in graph.node]
-    # Three of every block, beside those of queries, keys and values in one; the pooler and the head.
-    assert kinds.count("MatMulIntegerToFloat") == 8 and kinds.count("QAttention") == 2
+    # Three of every block, beside those of queries, keys and values: one, and three in the last block, where the query
+    # is that of the first token; the pooler and the head.
+    assert kinds.count("MatMulIntegerToFloat") == 11 and kinds.count("QAttention") == 1
     assert "MatMul" not in kinds and "Gemm" not in kinds
-    # Queries, keys and values round their input once.
-    assert kinds.count("QuantizeLinear") == 2 * 4 + 2
+    # Queries, keys and values round their input once, and the first token of the last block once more.
+    assert kinds.count("QuantizeLinear") == 2 * 4 + 1 + 2
     constants = {entry.name: onnx.numpy_helper.to_array(entry) for entry in graph.initializer}
     _, matrices, _ = take_apart(model)
     for name in [name for name in constants if "+" in name]:
@@ -126,8 +127,7 @@ def test_a_matrix_that_stays_in_float_is_left_as_it_is(tmp_path):
     model = deployable(trained(tiny_bert(layers=1), {"exclude": ["classifier", "pooler", "position"]}))
     export_trained(model, tmp_path / "model.onnx")
     kinds = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
-    assert kinds.count("MatMulIntegerToFloat") == 3 and kinds.count("QAttention") == 1
-    assert kinds.count("Gemm") == 2
+    assert kinds.count("MatMulIntegerToFloat") == 6 and kinds.count("Gemm") == 2
 
 
 def test_the_runtime_takes_the_integers_of_a_folder(tmp_path):
@@ -165,7 +165,7 @@ def test_refuses_a_matrix_that_the_graph_does_not_hold(tmp_path, monkeypatch):
     model = deployable(trained(tiny_bert(layers=1), {}))
     other = copy.deepcopy(tiny_bert(layers=1, seed=5)).eval()
     monkeypatch.setattr(
-        onnx_trained, "trace", lambda plain, path, trace=onnx_trained.trace: trace(other, path)
+        onnx_trained, "trace", lambda plain, path, first_token, trace=onnx_trained.trace: trace(other, path)
     )
     with pytest.raises(ValueError, match="Expected to find the matrix bert.embeddings"):
         export_trained(model, tmp_path / "model.onnx")
@@ -246,7 +246,7 @@ def test_products_in_groups_are_of_floats_and_nothing_else_is_rounded(tmp_path):
     model = deployable(trained(tiny_bert(layers=2), settings))
     export_trained(model, tmp_path / "model.onnx")
     kinds = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
-    assert kinds.count("MatMul") == 14 and kinds.count("QuantizeLinear") == 2 * 4 + 2
+    assert kinds.count("MatMul") == 14 and kinds.count("QuantizeLinear") == 2 * 4 + 1 + 2
     # ONNX Runtime would fuse them with products, which it then rounds in ways of its own.
     assert "DequantizeLinear" not in kinds
 

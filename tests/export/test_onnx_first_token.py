@@ -1,0 +1,164 @@
+"""What only the head reads is computed for the first token: the same logits from fewer rows."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lit_compress.callbacks.student import deployable
+from tests.export.test_onnx_trained import rows
+from tests.quantization.test_fake_model import trained
+from tests.tiny import TEXT_FAMILIES, tiny_model
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+from lit_compress.benchmark.runtimes.onnx import OnnxSession  # noqa: E402
+from lit_compress.export import onnx as export  # noqa: E402
+from lit_compress.export.onnx import export_onnx, quantize_onnx, trace  # noqa: E402
+from lit_compress.export.onnx_first_token import keep_first_token  # noqa: E402
+from lit_compress.export.onnx_trained import export_trained  # noqa: E402
+
+
+def tokens_of(model, tmp_path):
+    """The number of tokens, of nine, that every product and attention of a graph is computed for."""
+    graph = trace(model.eval(), tmp_path / "traced.onnx")
+    names = [n.output[0] for n in graph.graph.node if n.op_type in ("MatMul", "MultiHeadAttention")]
+    graph.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+    session = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    ones = np.ones((2, 9), np.int64)
+    found = session.run(names, {entry.name: ones for entry in session.get_inputs()})
+    return [value.shape[1] for value in found if value.ndim == 3]
+
+
+@pytest.mark.parametrize("family", TEXT_FAMILIES)  # layers that share their weights among them
+def test_the_last_block_computes_keys_and_values_for_all_tokens_and_the_rest_for_the_first(family, tmp_path):
+    found = tokens_of(tiny_model(family, layers=2), tmp_path)
+    # Query, key, value, attention, its output, and the two products of the feed-forward network.
+    assert found[-7:] == [1, 9, 9, 1, 1, 1, 1]
+    # The block before, and what makes embeddings as wide as the blocks in some families.
+    assert len(found) in (14, 15) and set(found[:-7]) == {9}
+
+
+@pytest.mark.parametrize("family", TEXT_FAMILIES)
+@pytest.mark.parametrize("kind", ["fp32", "int8", "trained"])
+def test_logits_stay(kind, family, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    model = tiny_model(family, layers=2).eval()
+    if kind == "trained":
+        model = deployable(trained(model, {}))
+
+    def write(path):
+        if kind == "trained":
+            export_trained(model, path)
+        elif kind == "fp32":
+            export_onnx(model, path)
+        else:
+            export_onnx(model, tmp_path / "float.onnx")
+            quantize_onnx(tmp_path / "float.onnx", path, model)
+
+    def logits(path):
+        session = OnnxSession(path, threads=1)
+        return session.logits(session.run(session.inputs(rows(model))))
+
+    write(tmp_path / "first.onnx")
+    monkeypatch.setattr(export, "keep_first_token", lambda graph: None)
+    write(tmp_path / "all.onnx")
+    first, every = logits(tmp_path / "first.onnx"), logits(tmp_path / "all.onnx")
+    with torch.inference_mode():
+        wanted = model(
+            **{name: torch.from_numpy(value) for name, value in rows(model).items()}
+        ).logits.numpy()
+    # Where ranges are those of the batch at hand, fewer tokens have other ranges: as far from the model as before.
+    assert error(first, every) < (0.05 if kind == "int8" else 1e-5)
+    assert error(first, wanted) < 0.05
+
+
+def error(got, expected):
+    return np.sqrt(np.mean((got - expected) ** 2) / np.mean(expected**2))
+
+
+class _Mean(nn.Module):
+    def forward(self, hidden):
+        return hidden.mean(1)
+
+
+def test_a_head_that_reads_every_token_leaves_the_graph_as_it_is(tmp_path):
+    model = tiny_model("bert", layers=2).eval()
+    model.bert.pooler = _Mean()
+    assert tokens_of(model, tmp_path) == [9] * 14
+
+
+def graph_of(nodes, outputs):
+    weights = numpy_helper.from_array(np.arange(16, dtype=np.float32).reshape(4, 4) / 16, "weights")
+    zero = numpy_helper.from_array(np.array(0), "zero")
+    one = numpy_helper.from_array(np.array(1), "one")
+    made = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("values", TensorProto.FLOAT, ["texts", "tokens", 4])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [weights, zero, one],
+    )
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def node(op, inputs, output, **settings):
+    return helper.make_node(op, inputs, [output], **settings)
+
+
+def computed(graph):
+    values = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
+    session = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"values": values})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        [node("ReduceMean", ["sum"], "mean", keepdims=0)],  # all tokens are read beside the first
+        [node("Gather", ["sum", "one"], "mean", axis=1)],  # the second token is
+        [node("Softmax", ["sum"], "mean", axis=1)],  # over tokens
+    ],
+)
+def test_values_that_something_else_reads_stay_whole(change):
+    nodes = [
+        node("MatMul", ["values", "weights"], "product"),
+        node("Add", ["product", "values"], "sum"),
+        node("Gather", ["sum", "zero"], "first", axis=1),
+        *change,
+    ]
+    graph = graph_of(nodes, ["first", "mean"])
+    before = copy.deepcopy(list(graph.graph.node))
+    keep_first_token(graph)
+    assert list(graph.graph.node) == before
+
+
+def test_another_token_or_axis_is_no_first_token():
+    for inputs, axis in ((["product", "one"], 1), (["product", "zero"], 0), (["product", "zero"], 2)):
+        nodes = [node("MatMul", ["values", "weights"], "product"), node("Gather", inputs, "row", axis=axis)]
+        graph = graph_of(nodes, ["row"])
+        before = copy.deepcopy(list(graph.graph.node))
+        keep_first_token(graph)
+        assert list(graph.graph.node) == before
+
+
+def test_a_sum_with_what_all_tokens_are_needed_of_takes_their_first_row():
+    nodes = [
+        node("Relu", ["values"], "all"),  # of which the mean is needed too
+        node("MatMul", ["all", "weights"], "product"),
+        node("Add", ["product", "all"], "sum"),
+        node("Gather", ["sum", "zero"], "first", axis=1),
+        node("ReduceMean", ["all"], "mean", keepdims=0),
+    ]
+    graph = graph_of(nodes, ["first", "mean"])
+    wanted = computed(graph)
+    keep_first_token(graph)
+    kinds = [entry.op_type for entry in graph.graph.node]
+    assert kinds == ["Relu", "Gather", "MatMul", "Add", "Gather", "ReduceMean"]
+    for got, expected in zip(computed(graph), wanted, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
