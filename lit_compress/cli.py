@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 # Every public class is imported so that recipes can name it without its path.
 from lit_compress import callbacks, data, models, modules, objectives, pruning
@@ -163,7 +164,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one trainer verb and turn expected failures into one paragraph.
 
     Returns:
-        Exit status: 0 done, 1 refused, 130 interrupted before the first step.
+        Exit status: 0 done, 1 refused, 130 interrupted before the first step, 143 terminated.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
@@ -180,6 +181,10 @@ def run(arguments: Sequence[str]) -> int:
         # During fit Lightning catches it, saves last.ckpt and exits with status 1; here nothing has run yet.
         print("lit-compress: interrupted before the first step; there is nothing to resume.", file=sys.stderr)
         return 130
+    except SIGTERMException:
+        # Lightning's exit has no status of its own, and what called would take the fit for finished.
+        print("lit-compress: terminated.", file=sys.stderr)
+        return 143
     return 0
 
 

@@ -351,7 +351,8 @@ def test_auto_starts_where_nothing_is_there(cli_task, tmp_path):
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
-def test_ctrl_c_leaves_a_checkpoint_to_resume_from(cli_task, tmp_path):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
+def test_a_fit_that_is_stopped_leaves_a_checkpoint_to_resume_from(number, status, cli_task, tmp_path):
     words = arguments(RECIPE, cli_task, tmp_path)
     script = "import sys; from lit_compress.__main__ import lightning_main; sys.exit(lightning_main())"
     process = subprocess.Popen(
@@ -367,12 +368,12 @@ def test_ctrl_c_leaves_a_checkpoint_to_resume_from(cli_task, tmp_path):
     deadline = time.monotonic() + 120
     while not last.is_file() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     try:
         output, _ = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 1, output
+    assert process.returncode == status, output
     assert f"saved in {last}; --ckpt_path last goes on from there." in " ".join(output.split())
     step = torch.load(last, weights_only=True)["global_step"]
     assert 0 < step < 4000

@@ -15,6 +15,8 @@ from lit_compress.benchmark.results import append_rows
 from lit_compress.files import read_json_lines
 
 FILE_NAME = "stages.jsonl"
+# Interrupted or terminated: as a status of its own, and by the signal itself.
+_INTERRUPTED = (130, 143, -2, -15)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def run_stages(stages: Sequence[Stage], out: Path) -> None:
         print(f"{head}: {stage.why}\n  {stage.command}", flush=True)
         started = time.monotonic()
         code = run_process([sys.executable, "-m", "lit_compress", *stage.words])
-        if code in (130, -2):
+        if code in _INTERRUPTED:
             raise KeyboardInterrupt
         if code:
             raise ValueError(

@@ -49,7 +49,7 @@ def test_a_failure_ends_the_stages_and_begins_there_again(status, ran, tmp_path)
     assert ran == ["shrink", "fit", "fit", "prune"]
 
 
-@pytest.mark.parametrize("status", [130, -2])
+@pytest.mark.parametrize("status", [130, 143, -2, -15])
 def test_an_interrupted_stage_is_an_interruption(status, ran, tmp_path):
     ran.codes = {"fit": status}
     with pytest.raises(KeyboardInterrupt):
