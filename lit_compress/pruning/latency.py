@@ -19,6 +19,8 @@ from lit_compress.pruning.target import Target
 #: Parts of the model that have curves over the hidden size: those outside the blocks, and what a block costs besides
 #: its attentions and its feed-forward network.
 CONSTANT, LAYER = "constant", "layer"
+# Ends the names of the curves of the last block, where they are its own.
+_LAST = " of the last block"
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ class LatencyTable:
     """Milliseconds of a model under gates, as the sum of its parts.
 
     An attention with ``k`` kept heads and a feed-forward network with ``k`` kept neurons cost what the table says,
-    between its points what lies on the straight line. A block costs something of its own (norms, residual sums),
+    between its points what lies on the straight line. Runtimes that compute one token in the last block have curves for
+    it alone. A block costs something of its own (norms, residual sums),
     which only goes with the whole block. All else is constant: embeddings, pooler, task head, and the vocabulary.
     Where hidden dimensions are pruned too, each part is multiplied with a factor that was measured at a few hidden
     sizes; that the factor does not depend on the number of heads and neurons is an approximation.
@@ -106,7 +109,11 @@ class LatencyTable:
     ) -> None:
         self.curves, self.layer, self.constant = dict(curves), dict(layer), constant
         self.hidden = dict(hidden) if hidden is not None else None
-        self.parts, self.blocks = parts_of(model), [block.path for block in dissect(model).blocks]
+        last_differs = any(kind.endswith(_LAST) for kind in self.curves)
+        self.parts, self.blocks = (
+            parts_of(model, last_differs),
+            [block.path for block in dissect(model).blocks],
+        )
         missing = {part.kind for part in self.parts} - set(self.curves)
         missing |= {pattern(path) for path in self.blocks} - set(self.layer)
         if missing:
@@ -214,18 +221,25 @@ def record_of(cost: Any) -> dict[str, Any]:
     return {} if record is None else {"latency": record}
 
 
-def parts_of(model: PreTrainedModel) -> list[Part]:
-    """Return the attentions and feed-forward networks of a model, block by block."""
+def parts_of(model: PreTrainedModel, last_differs: bool = False) -> list[Part]:
+    """Return the attentions and feed-forward networks of a model, block by block.
+
+    Args:
+        model: A transformer of a supported family.
+        last_differs: Whether those of the last block are of kinds of their own; see ``Runtime.narrow_end``.
+    """
     parts = []
-    for block in dissect(model).blocks:
+    blocks = dissect(model).blocks
+    for number, block in enumerate(blocks):
         layer = f"{block.path}.layer"
+        end = _LAST if last_differs and number == len(blocks) - 1 else ""
         for attention in block.attentions:
             names = (f"{attention.module}.head", f"{attention.module}.attention")
-            parts.append(Part(_kind(names[0], attention.heads), attention.heads, *names, layer))
+            parts.append(Part(_kind(names[0], attention.heads) + end, attention.heads, *names, layer))
         if block.feed_forward is not None:
             module, neurons = block.feed_forward.module, block.feed_forward.neurons
             names = (f"{module}.neuron", f"{module}.feed_forward")
-            parts.append(Part(_kind(names[0], neurons), neurons, *names, layer))
+            parts.append(Part(_kind(names[0], neurons) + end, neurons, *names, layer))
     return parts
 
 

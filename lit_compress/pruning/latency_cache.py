@@ -24,6 +24,7 @@ from lit_compress.benchmark.environment import (
     runtime_versions,
 )
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME
+from lit_compress.benchmark.runtimes import runtime as runtime_named
 from lit_compress.files import write_whole
 from lit_compress.models.anatomy import dissect
 from lit_compress.models.transforms import transforms_of
@@ -100,7 +101,7 @@ def table_key(
     runtime: str = BASELINE_RUNTIME,
 ) -> dict[str, Any]:
     """Return everything on which a table depends, as plain JSON data."""
-    anatomy, parts = dissect(model), parts_of(model)
+    anatomy, parts = dissect(model), parts_of(model, runtime_named(runtime).narrow_end)
     return {
         "format": _FORMAT,
         "processor": gpu_name() if device == "cuda" else cpu_name(),

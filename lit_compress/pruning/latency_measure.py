@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from lit_compress.benchmark.devices import open_device
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME
+from lit_compress.benchmark.runtimes import runtime as runtime_named
 from lit_compress.export.parity import max_length
 from lit_compress.models.anatomy import dissect
 from lit_compress.pruning.bake import bake
@@ -108,15 +109,16 @@ def measure_figures(
         clock = open_device(device, threads)
         whole = forward_pass(base, inputs, runtime, threads)
         whole()
-        shallow = _shallow(base) if clock.time(whole).seconds > _LONG_PASS else base
+        last_differs = runtime_named(runtime).narrow_end
+        shallow = _shallow(base, last_differs) if clock.time(whole).seconds > _LONG_PASS else base
         calls: dict[Variant | None, Callable[[], Any]] = {None: whole}
         title, is_eager = f"Making models of every size for {runtime}", runtime == BASELINE_RUNTIME
-        variants = _variants(shallow, varied, few=not is_eager)
+        variants = _variants(shallow, varied, last_differs, few=not is_eager)
         for variant in track(variants, title, transient=True, disable=is_eager):
-            calls[variant] = forward_pass(_cut(shallow, variant), inputs, runtime, threads)
+            calls[variant] = forward_pass(_cut(shallow, variant, last_differs), inputs, runtime, threads)
         times = time_in_turns(calls, lambda call: clock.time(call).seconds, "Measuring latencies")
     ms = {variant: 1000.0 * float(np.median(values)) for variant, values in times.items()}
-    return _figures(base, shallow, ms, varied)
+    return _figures(base, shallow, ms, varied, last_differs)
 
 
 def plain_copy(model: nn.Module) -> PreTrainedModel:
@@ -215,16 +217,16 @@ def quiet(threads: int) -> Iterator[None]:
             gc.enable()
 
 
-def _kinds(model: PreTrainedModel) -> dict[str, int]:
-    return {part.kind: part.units for part in parts_of(model)}
+def _kinds(model: PreTrainedModel, last_differs: bool) -> dict[str, int]:
+    return {part.kind: part.units for part in parts_of(model, last_differs)}
 
 
-def _shallow(model: PreTrainedModel) -> PreTrainedModel:
+def _shallow(model: PreTrainedModel, last_differs: bool) -> PreTrainedModel:
     """Return a copy with fewer blocks where all kinds of parts are still in it, else the model."""
     small = _shared_copy(model)
     for path in dissect(model).block_lists:
         _keep_blocks(small, path, _DEPTH)
-    return small if _kinds(small) == _kinds(model) else model
+    return small if _kinds(small, last_differs) == _kinds(model, last_differs) else model
 
 
 def _shared_copy(model: PreTrainedModel) -> PreTrainedModel:
@@ -238,7 +240,7 @@ def _keep_blocks(model: PreTrainedModel, path: str, depth: int) -> None:
     drop_blocks(model, [f"{path}.{number}" for number in range(depth, len(blocks))])
 
 
-def _variants(model: PreTrainedModel, varied: bool, few: bool) -> list[Variant]:
+def _variants(model: PreTrainedModel, varied: bool, last_differs: bool, few: bool) -> list[Variant]:
     anatomy = dissect(model)
     full = anatomy.stream.size
     sizes = {full} | ({max(1, round(share * full)) for share in _HIDDEN} if varied else set())
@@ -246,7 +248,7 @@ def _variants(model: PreTrainedModel, varied: bool, few: bool) -> list[Variant]:
     for hidden in sorted(sizes):
         found.append(Variant(hidden))
         found += [Variant(hidden, short=f"{pattern(path)}.*") for path in anatomy.block_lists]
-        for kind, units in _kinds(model).items():
+        for kind, units in _kinds(model, last_differs).items():
             steps = _grid(kind, units)[1:] if hidden == full else [units]
             if few:
                 halves = (units / 2**count for count in range(_HALVINGS + 1))
@@ -266,14 +268,14 @@ def _grid(kind: str, units: int) -> list[int]:
     return sorted({round(units * i / _MOST_HEADS) for i in range(_MOST_HEADS + 1)})
 
 
-def _cut(model: PreTrainedModel, variant: Variant) -> PreTrainedModel:
+def _cut(model: PreTrainedModel, variant: Variant, last_differs: bool) -> PreTrainedModel:
     small = _shared_copy(model)
     for path in dissect(model).block_lists:
         if f"{pattern(path)}.*" == variant.short:
             _keep_blocks(small, path, 1)
     units = {
         part.inside: range(variant.units if part.kind == variant.kind else 0)
-        for part in parts_of(small)
+        for part in parts_of(small, last_differs)
         if part.kind != variant.kind or part.units != variant.units
     }
     keep = {name: list(kept) for name, kept in units.items()}
@@ -284,14 +286,18 @@ def _cut(model: PreTrainedModel, variant: Variant) -> PreTrainedModel:
 
 
 def _figures(
-    base: PreTrainedModel, shallow: PreTrainedModel, ms: Mapping[Variant | None, float], varied: bool
+    base: PreTrainedModel,
+    shallow: PreTrainedModel,
+    ms: Mapping[Variant | None, float],
+    varied: bool,
+    last_differs: bool,
 ) -> Figures:
     full = dissect(base).stream.size
     sizes = sorted({variant.hidden for variant in ms if variant is not None})
-    found = {size: _at_hidden(shallow, ms, size) for size in sizes}
+    found = {size: _at_hidden(shallow, ms, size, last_differs) for size in sizes}
     curves, layer, constant = found[full]
     # What the parts take together is not quite what they take alone: the full model decides.
-    alone = sum(curves[part.kind].values[-1] for part in parts_of(base))
+    alone = sum(curves[part.kind].values[-1] for part in parts_of(base, last_differs))
     rest = constant + sum(layer[pattern(block.path)] for block in dissect(base).blocks)
     scale = max((ms[None] - rest) / alone, 0.1) if alone else 1.0
     scaled = {k: Curve(c.units, tuple(scale * value for value in c.values)) for k, c in curves.items()}
@@ -302,12 +308,14 @@ def _figures(
 _Parts = tuple[dict[str, Curve], dict[str, float], float]
 
 
-def _at_hidden(model: PreTrainedModel, ms: Mapping[Variant | None, float], hidden: int) -> _Parts:
+def _at_hidden(
+    model: PreTrainedModel, ms: Mapping[Variant | None, float], hidden: int, last_differs: bool
+) -> _Parts:
     """Return curves of parts, milliseconds of blocks, and the constant, at one hidden size."""
-    parts, blocks = parts_of(model), dissect(model).blocks
+    parts, blocks = parts_of(model, last_differs), dissect(model).blocks
     empty = ms[Variant(hidden)]
     curves = {}
-    for kind in _kinds(model):
+    for kind in _kinds(model, last_differs):
         count = sum(part.kind == kind for part in parts)
         steps = sorted(v.units for v in ms if v is not None and v.hidden == hidden and v.kind == kind)
         took = [max(0.0, ms[Variant(hidden, kind, units)] - empty) / count for units in steps]

@@ -427,14 +427,73 @@ def test_every_size_is_exported_for_the_runtime_and_computes_what_it_does_in_tor
     pytest.importorskip("onnxruntime")
     model = tiny_model(family)
     exported = calls_of(monkeypatch, model, "onnx-fp32", varied=True)
+    monkeypatch.setattr(latency_measure, "runtime_named", lambda name: OnnxFp32())  # its sizes, in torch
     in_torch = calls_of(monkeypatch, model, "torch-fp32", varied=True)
     assert exported.keys() < in_torch.keys()  # a table of few sizes
     sizes = {(variant.kind.split("/")[1], variant.units) for variant in exported if variant and variant.kind}
-    assert sizes == {("4", units) for units in (1, 2, 4)} | {("64", units) for units in (2, 8, 16, 32, 64)}
+    assert sizes == {
+        (f"{most}{end}", units)
+        for end in ("", " of the last block")
+        for most, steps in ((4, (1, 2, 4)), (64, (2, 8, 16, 32, 64)))
+        for units in steps
+    }
     for size, call in exported.items():
         small, inputs = in_torch[size].args
         with torch.inference_mode():
             np.testing.assert_allclose(call(), small(**inputs).logits.numpy(), atol=1e-4, err_msg=str(size))
+
+
+LAST_HEADS, LAST_NEURONS = f"{HEADS} of the last block", f"{NEURONS} of the last block"
+#: Heads and neurons of the second layer take a fourth and a tenth: 1 + 2 x 0.5 + 4 + 8 + 1 + 0.8 = 15.8 ms.
+NARROW = {
+    **BY_HAND["curves"],
+    LAST_HEADS: {"units": [0, 1, 2, 4], "values": [0, 0.5, 0.75, 1]},
+    LAST_NEURONS: {"units": [0, 32, 64], "values": [0, 0.6, 0.8]},
+}
+
+
+def test_the_last_block_has_prices_of_its_own_where_the_table_has_them():
+    costs = table(curves=NARROW)
+    assert costs.total == pytest.approx(15.8)
+    for layer, heads, neurons in ((0, 3.0, 6.0), (1, 0.75, 0.6)):
+        kept = {name(layer, "head"): gate(1, 0, 1, 0), name(layer, "neuron"): gate(*[1] * 32, *[0] * 32)}
+        other = 1.8 if layer == 0 else 12.0
+        assert float(costs.latency_ms(kept)) == pytest.approx(2 + other + heads + neurons)
+    with pytest.raises(ValueError, match="64 of the last block is missing"):
+        table(curves={key: curve for key, curve in NARROW.items() if key != LAST_NEURONS})
+
+
+def test_what_only_the_last_block_costs_less_is_found(monkeypatch):
+    def cost(model):
+        ms = 2.0
+        for number, block in enumerate(latency_measure.dissect(model).blocks):
+            share = 0.1 if number == len(latency_measure.dissect(model).blocks) - 1 else 1.0
+            ms += 0.5 + share * sum(1 + 0.25 * attention.heads for attention in block.attentions)
+            ms += share * (0.125 * block.feed_forward.neurons if block.feed_forward is not None else 0)
+        return ms
+
+    model = tiny_bert(layers=3)
+    monkeypatch.setattr(latency_measure, "runtime_named", lambda name: OnnxFp32())
+    found = measure_with(monkeypatch, cost, model)
+    for heads, neurons, share in ((HEADS, NEURONS, 1.0), (LAST_HEADS, LAST_NEURONS, 0.1)):
+        assert found.curves[heads].values == pytest.approx(
+            [0, *(share * (1 + 0.25 * k) for k in (1, 2, 3, 4))]
+        )
+        assert found.curves[neurons].values[-1] == pytest.approx(share * 8)
+    total = LatencyTable(found.curves, found.layer, found.constant, model).total
+    assert total == pytest.approx(cost(model))
+
+
+def test_a_table_is_of_the_kinds_that_its_runtime_tells_apart():
+    model = tiny_bert(layers=2)
+    kinds = {
+        runtime: [kind for kind, _ in table_key(model, False, "cpu", 1, 8, 1, runtime)["parts"]]
+        for runtime in ("torch-fp32", "onnx-int8")
+    }
+    assert kinds == {
+        "torch-fp32": [HEADS, NEURONS] * 2,
+        "onnx-int8": [HEADS, NEURONS, LAST_HEADS, LAST_NEURONS],
+    }
 
 
 def test_integers_are_measured_with_8_bits_everywhere():

@@ -115,6 +115,8 @@ class Builder(ABC):
 class Runtime(Builder):
     """A way of running a model folder. It has no state."""
 
+    #: Whether the last block is computed for one token where the head reads no other: its parts take less time there.
+    narrow_end: ClassVar[bool] = False
     #: Devices on which it runs: ``"cpu"``, ``"cuda"``.
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
 
