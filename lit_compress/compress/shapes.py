@@ -14,6 +14,7 @@ from lit_compress.pruning.fixed_gates import apply_fixed_gates
 from lit_compress.pruning.gates import gates_of
 from lit_compress.pruning.groups import find_groups
 from lit_compress.pruning.latency import LatencyTable
+from lit_compress.pruning.latency_setting import Setting
 from lit_compress.pruning.shrink import shrink
 
 #: What the fit prunes; all heads or all neurons of a block may go.
@@ -36,7 +37,7 @@ class Shapes:
     def __init__(self, model: PreTrainedModel, length: int, threads: int = 1) -> None:
         groups = find_groups(model, STRUCTURES)
         self._model = model
-        self._table = LatencyTable.of(model, groups, length=length, threads=threads)
+        self._table = LatencyTable.of(model, groups, Setting(length=length, threads=threads))
         self._values: dict[str, Tensor] = {
             group.name: writing_norms(model, group).square() for group in groups
         }

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lit_compress.benchmark.protocol import BASELINE_RUNTIME
 from lit_compress.models.anatomy import dissect
 from lit_compress.pruning.groups import STRUCTURES, Group
+from lit_compress.pruning.latency_setting import Setting
 from lit_compress.pruning.target import Target
 
 #: Parts of the model that have curves over the hidden size: those outside the blocks, and what a block costs besides
 #: its attentions and its feed-forward network.
 CONSTANT, LAYER = "constant", "layer"
+_DEFAULT = Setting()
 # Ends the names of the curves of the last block, where they are its own.
 _LAST = " of the last block"
 
@@ -109,11 +110,8 @@ class LatencyTable:
     ) -> None:
         self.curves, self.layer, self.constant = dict(curves), dict(layer), constant
         self.hidden = dict(hidden) if hidden is not None else None
-        last_differs = any(kind.endswith(_LAST) for kind in self.curves)
-        self.parts, self.blocks = (
-            parts_of(model, last_differs),
-            [block.path for block in dissect(model).blocks],
-        )
+        self.parts = parts_of(model, any(kind.endswith(_LAST) for kind in self.curves))
+        self.blocks = [block.path for block in dissect(model).blocks]
         missing = {part.kind for part in self.parts} - set(self.curves)
         missing |= {pattern(path) for path in self.blocks} - set(self.layer)
         if missing:
@@ -130,34 +128,26 @@ class LatencyTable:
         cls,
         model: PreTrainedModel,
         groups: Sequence[Group],
-        device: str = "cpu",
-        batch: int = 1,
-        length: int = 64,
-        threads: int = 1,
+        setting: Setting = _DEFAULT,
         known: Mapping[str, Any] | None = None,
-        runtime: str = BASELINE_RUNTIME,
     ) -> LatencyTable:
         """Return the table of a model on this machine: from the cache, else measured, which takes up to a minute.
 
         Args:
             model: A transformer of a supported family, with or without gates; not changed.
             groups: Every group that can be closed.
-            device: ``cpu`` or ``cuda``.
-            batch: Texts (or images) at once.
-            length: Tokens per text.
-            threads: CPU threads to measure with; with one, processor time is counted.
+            setting: What to measure with.
             known: ``record`` of a table, such as that of the checkpoint of a fit; it counts, whatever is in the cache,
-                where it is of this machine, model, batch and length.
-            runtime: Name of the runtime to measure in, see ``Target``; others than torch take longer.
+                where it is of this machine, model and setting.
 
         Raises:
-            ValueError: A group's time is not known, or the device, batch or length cannot be measured with.
+            ValueError: A group's time is not known, or the setting cannot be measured with.
         """
         from lit_compress.pruning.latency_cache import measured_or_cached
 
         _check(groups)
         varied = any(group.structure == "hidden" for group in groups)
-        return measured_or_cached(model, varied, device, batch, length, threads, known, runtime)
+        return measured_or_cached(model, varied, setting, known)
 
     def latency_ms(self, gates: Mapping[str, Tensor]) -> Tensor:
         """Return the milliseconds under gates, differentiable and piecewise linear in the kept units.

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as distributed
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from transformers import PreTrainedModel
@@ -24,13 +23,14 @@ from lit_compress.benchmark.environment import (
     runtime_versions,
 )
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME
-from lit_compress.benchmark.runtimes import runtime as runtime_named
+from lit_compress.benchmark.runtimes import runtime
 from lit_compress.files import write_whole
 from lit_compress.models.anatomy import dissect
 from lit_compress.models.transforms import transforms_of
 from lit_compress.processes import train_together
 from lit_compress.pruning.latency import Curve, LatencyTable, parts_of, pattern
 from lit_compress.pruning.latency_measure import Figures, measure_figures
+from lit_compress.pruning.latency_setting import Setting
 
 # Raise it when tables are measured in another way.
 _FORMAT = 1
@@ -39,37 +39,25 @@ _FORMAT = 1
 def measured_or_cached(
     model: PreTrainedModel,
     varied: bool,
-    device: str,
-    batch: int,
-    length: int,
-    threads: int,
+    setting: Setting,
     known: Mapping[str, Any] | None = None,
-    runtime: str = BASELINE_RUNTIME,
 ) -> LatencyTable:
     """Return a known table, else that of the cache, else measure it and keep it; see ``LatencyTable.of``.
 
     Of several processes of a run the first one measures, and all get its table.
 
     Raises:
-        ValueError: The device, the batch or the threads cannot be measured with.
+        ValueError: The setting cannot be measured with.
     """
-    if device not in ("cpu", "cuda") or batch < 1 or threads < 1:
-        raise ValueError(
-            f"Expected target.device cpu or cuda and a batch of 1 or more but got device={device!r}, batch={batch}, "
-            f"threads={threads}."
-        )
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("Expected a CUDA device for target.device=cuda but torch finds none; set cpu.")
+    setting.check()
     found: list[Any] = [None]
     together = train_together()
     if not together or distributed.get_rank() == 0:
-        key = table_key(model, varied, device, batch, length, threads, runtime)
+        key = table_key(model, varied, setting)
         if known is not None and known["key"] == key:
             found[0] = known
         else:
-            found[0] = _get(
-                key, partial(measure_figures, model, varied, device, batch, length, threads, runtime)
-            )
+            found[0] = _get(key, partial(measure_figures, model, varied, setting))
     if together:
         distributed.broadcast_object_list(found)
     figures = read_figures(found[0])
@@ -91,22 +79,14 @@ def _get(key: dict[str, Any], measure: Callable[[], Figures]) -> dict[str, Any]:
     return table
 
 
-def table_key(
-    model: PreTrainedModel,
-    varied: bool,
-    device: str,
-    batch: int,
-    length: int,
-    threads: int,
-    runtime: str = BASELINE_RUNTIME,
-) -> dict[str, Any]:
+def table_key(model: PreTrainedModel, varied: bool, setting: Setting) -> dict[str, Any]:
     """Return everything on which a table depends, as plain JSON data."""
-    anatomy, parts = dissect(model), parts_of(model, runtime_named(runtime).narrow_end)
+    anatomy, parts = dissect(model), parts_of(model, runtime(setting.runtime).narrow_end)
     return {
         "format": _FORMAT,
-        "processor": gpu_name() if device == "cuda" else cpu_name(),
-        "flags": [] if device == "cuda" else cpu_flags(),
-        "threads": threads,
+        "processor": gpu_name() if setting.device == "cuda" else cpu_name(),
+        "flags": [] if setting.device == "cuda" else cpu_flags(),
+        "threads": setting.threads,
         **{name: library_version(name) for name in ("torch", "transformers")},
         "dtype": str(model.dtype),
         "model": type(model).__name__,
@@ -115,9 +95,9 @@ def table_key(
         "vocabulary": getattr(model.config, "vocab_size", None),
         "parts": [[part.kind, part.units] for part in parts],
         "blocks": [pattern(block.path) for block in anatomy.blocks],
-        "batch": batch,
-        "length": length,
-        **_runtime_key(runtime),
+        "batch": setting.batch,
+        "length": setting.length,
+        **_runtime_key(setting.runtime),
         # Without it, keys are what they were before there was one.
         **{name: arguments for name, arguments in transforms_of(model) if name == "factorized_embedding"},
     }

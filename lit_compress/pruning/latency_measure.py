@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from lit_compress.benchmark.devices import open_device
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME
-from lit_compress.benchmark.runtimes import runtime as runtime_named
+from lit_compress.benchmark.runtimes import runtime
 from lit_compress.export.parity import max_length
 from lit_compress.models.anatomy import dissect
 from lit_compress.pruning.bake import bake
@@ -27,6 +27,7 @@ from lit_compress.pruning.depth import drop_blocks
 from lit_compress.pruning.gates import Gate
 from lit_compress.pruning.latency import CONSTANT, LAYER, Curve, parts_of, pattern
 from lit_compress.pruning.latency_runtime import forward_pass
+from lit_compress.pruning.latency_setting import Setting
 from lit_compress.pruning.shape import cut_further
 from lit_compress.quantization.unround import unround
 
@@ -78,15 +79,7 @@ class Figures:
     hidden: dict[str, Curve] | None = field(default=None)
 
 
-def measure_figures(
-    model: PreTrainedModel,
-    varied: bool,
-    device: str,
-    batch: int,
-    length: int,
-    threads: int,
-    runtime: str = BASELINE_RUNTIME,
-) -> Figures:
+def measure_figures(model: PreTrainedModel, varied: bool, setting: Setting) -> Figures:
     """Measure a model part by part.
 
     Copies are cut as the shrink does it, exported where the runtime needs that, and run in turns, in another random
@@ -97,25 +90,22 @@ def measure_figures(
     Args:
         model: The model; not changed.
         varied: Whether to vary the hidden size too.
-        device: ``cpu`` or ``cuda``.
-        batch: Texts at once.
-        length: Tokens per text.
-        threads: CPU threads.
-        runtime: Name of the runtime.
+        setting: What to measure with.
     """
-    base = plain_copy(model).to(torch.device(device))  # type: ignore[arg-type]
-    inputs = make_inputs(base, batch, length)
+    base = plain_copy(model).to(torch.device(setting.device))  # type: ignore[arg-type]
+    inputs = make_inputs(base, setting.batch, setting.length)
+    name, threads = setting.runtime, setting.threads
     with quiet(threads):
-        clock = open_device(device, threads)
-        whole = forward_pass(base, inputs, runtime, threads)
+        clock = open_device(setting.device, threads)
+        whole = forward_pass(base, inputs, name, threads)
         whole()
-        last_differs = runtime_named(runtime).narrow_end
+        last_differs = runtime(name).narrow_end
         shallow = _shallow(base, last_differs) if clock.time(whole).seconds > _LONG_PASS else base
         calls: dict[Variant | None, Callable[[], Any]] = {None: whole}
-        title, is_eager = f"Making models of every size for {runtime}", runtime == BASELINE_RUNTIME
+        title, is_eager = f"Making models of every size for {name}", name == BASELINE_RUNTIME
         variants = _variants(shallow, varied, last_differs, few=not is_eager)
         for variant in track(variants, title, transient=True, disable=is_eager):
-            calls[variant] = forward_pass(_cut(shallow, variant, last_differs), inputs, runtime, threads)
+            calls[variant] = forward_pass(_cut(shallow, variant, last_differs), inputs, name, threads)
         times = time_in_turns(calls, lambda call: clock.time(call).seconds, "Measuring latencies")
     ms = {variant: 1000.0 * float(np.median(values)) for variant, values in times.items()}
     return _figures(base, shallow, ms, varied, last_differs)

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME
 from lit_compress.pruning.counting import WeightCount
 from lit_compress.pruning.groups import Group
+from lit_compress.pruning.latency_setting import Setting
 
 
 @dataclass(frozen=True)
@@ -95,5 +96,5 @@ def cost_of(
         return WeightCount(model, groups)
     from lit_compress.pruning.latency import LatencyTable
 
-    setting = (target.device, target.batch, target.length)
-    return LatencyTable.of(model, groups, *setting, known=known, runtime=target.runtime)
+    setting = Setting(target.device, target.batch, target.length, runtime=target.runtime)
+    return LatencyTable.of(model, groups, setting, known)

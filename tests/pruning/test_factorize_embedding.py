@@ -22,6 +22,7 @@ from lit_compress.pruning.factorize_embedding import (
 )
 from lit_compress.pruning.groups import find_groups
 from lit_compress.pruning.latency_cache import table_key
+from lit_compress.pruning.latency_setting import Setting
 from lit_compress.pruning.shrink import shrink
 from lit_compress.pruning.sizes import ModelSize
 from lit_compress.pruning.vocabulary import count_pieces, keep_used, trim_vocabulary
@@ -242,7 +243,9 @@ def test_the_benchmark_counts_both_factors():
 
 def test_latency_tables_are_apart():
     """The table of a model that has a dense embedding keeps its key."""
-    plain, narrow = (table_key(model, False, "cpu", 1, 8, 1) for model in (tiny_bert(), factorised("bert")))
+    plain, narrow = (
+        table_key(model, False, Setting(length=8)) for model in (tiny_bert(), factorised("bert"))
+    )
     assert "factorized_embedding" not in plain
     assert narrow["factorized_embedding"] == {"rank": RANK}
 

@@ -17,6 +17,7 @@ from lit_compress.pruning.latency import Curve, LatencyTable, speedup_figures
 from lit_compress.pruning.latency_cache import read_figures, table_key, table_path, write_figures
 from lit_compress.pruning.latency_measure import Figures
 from lit_compress.pruning.latency_runtime import forward_pass, to_integers
+from lit_compress.pruning.latency_setting import Setting
 from lit_compress.pruning.target import Target, cost_of
 from tests.tiny import tiny_bert, tiny_model
 
@@ -160,7 +161,8 @@ def measured(tmp_path, monkeypatch):
 
 def of(model, **changes):
     groups = find_groups(model, changes.pop("structures", ["head", "neuron"]))
-    return LatencyTable.of(model, groups, **{"device": "cpu", "batch": 2, "length": 8, **changes})
+    known = changes.pop("known", None)
+    return LatencyTable.of(model, groups, Setting(**{"batch": 2, "length": 8, **changes}), known)
 
 
 def files(tmp_path):
@@ -169,7 +171,7 @@ def files(tmp_path):
 
 def test_a_table_is_measured_once_for_a_shape_and_not_for_weights(measured, tmp_path):
     first, second = of(tiny_bert(layers=2)), of(tiny_bert(layers=2, seed=5))
-    assert measured == [(False, "cpu", 2, 8, 1, "torch-fp32")]
+    assert measured == [(False, Setting(batch=2, length=8))]
     assert first.total == second.total == 26.0
     (file,) = files(tmp_path)
     assert json.loads(file.read_text())["key"]["batch"] == 2
@@ -178,7 +180,7 @@ def test_a_table_is_measured_once_for_a_shape_and_not_for_weights(measured, tmp_
 def test_the_target_gets_it(measured):
     model = tiny_bert(layers=2)
     cost = cost_of(Target(speedup=2.0, batch=3, length=9), model, find_groups(model, ["head"]))
-    assert isinstance(cost, LatencyTable) and measured == [(False, "cpu", 3, 9, 1, "torch-fp32")]
+    assert isinstance(cost, LatencyTable) and measured == [(False, Setting(batch=3, length=9))]
 
 
 def test_a_known_table_counts_whatever_is_in_the_cache(measured, tmp_path):
@@ -211,7 +213,7 @@ def test_other_machine_library_or_model_is_measured_anew(measured, monkeypatch):
     of(tiny_bert(layers=2))
     monkeypatch.setattr(latency_cache, "library_version", lambda library: "9.9")
     of(tiny_bert(layers=2))
-    assert len(measured) == 6 and [varied for varied, *_ in measured].count(True) == 1
+    assert len(measured) == 6 and [varied for varied, _ in measured].count(True) == 1
 
 
 def broken(text):
@@ -300,7 +302,7 @@ def measure_with(monkeypatch, clock, model, varied=False, length=8):
 
     monkeypatch.setattr(latency_measure, "open_device", lambda device, threads: Clock)
     monkeypatch.setattr(latency_measure, "_ROUNDS", 2)
-    return latency_measure.measure_figures(model, varied, "cpu", 2, length, 1)
+    return latency_measure.measure_figures(model, varied, Setting(batch=2, length=length))
 
 
 def cost_of_parts(model):
@@ -393,11 +395,11 @@ def test_a_real_clock_gives_a_table_that_rises(monkeypatch, tmp_path):
     monkeypatch.setattr(latency_measure, "_SECONDS", 0.1)
     model = tiny_bert(layers=2)
     groups = find_groups(model, ["head", "neuron", "layer"])
-    found = LatencyTable.of(model, groups, "cpu", 2, 8)
+    found = LatencyTable.of(model, groups, Setting(batch=2, length=8))
     assert found.total > 0
     closed = {group.name: torch.zeros(group.units) for group in groups if group.structure != "layer"}
     assert 0 <= float(found.removed(closed)) <= 1
-    assert LatencyTable.of(model, groups, "cpu", 2, 8).total == found.total
+    assert LatencyTable.of(model, groups, Setting(batch=2, length=8)).total == found.total
 
 
 def test_refuses_texts_that_the_model_cannot_read():
@@ -418,7 +420,7 @@ def calls_of(monkeypatch, model, runtime, varied):
 
     monkeypatch.setattr(latency_measure, "time_in_turns", collect)
     monkeypatch.setattr(latency_measure, "_HIDDEN", (1 / 2, 1))
-    latency_measure.measure_figures(model, varied, "cpu", 2, 8, 1, runtime)
+    latency_measure.measure_figures(model, varied, Setting(batch=2, length=8, runtime=runtime))
     return kept
 
 
@@ -427,7 +429,7 @@ def test_every_size_is_exported_for_the_runtime_and_computes_what_it_does_in_tor
     pytest.importorskip("onnxruntime")
     model = tiny_model(family)
     exported = calls_of(monkeypatch, model, "onnx-fp32", varied=True)
-    monkeypatch.setattr(latency_measure, "runtime_named", lambda name: OnnxFp32())  # its sizes, in torch
+    monkeypatch.setattr(latency_measure, "runtime", lambda name: OnnxFp32())  # its sizes, in torch
     in_torch = calls_of(monkeypatch, model, "torch-fp32", varied=True)
     assert exported.keys() < in_torch.keys()  # a table of few sizes
     sizes = {(variant.kind.split("/")[1], variant.units) for variant in exported if variant and variant.kind}
@@ -473,7 +475,7 @@ def test_what_only_the_last_block_costs_less_is_found(monkeypatch):
         return ms
 
     model = tiny_bert(layers=3)
-    monkeypatch.setattr(latency_measure, "runtime_named", lambda name: OnnxFp32())
+    monkeypatch.setattr(latency_measure, "runtime", lambda name: OnnxFp32())
     found = measure_with(monkeypatch, cost, model)
     for heads, neurons, share in ((HEADS, NEURONS, 1.0), (LAST_HEADS, LAST_NEURONS, 0.1)):
         assert found.curves[heads].values == pytest.approx(
@@ -487,7 +489,7 @@ def test_what_only_the_last_block_costs_less_is_found(monkeypatch):
 def test_a_table_is_of_the_kinds_that_its_runtime_tells_apart():
     model = tiny_bert(layers=2)
     kinds = {
-        runtime: [kind for kind, _ in table_key(model, False, "cpu", 1, 8, 1, runtime)["parts"]]
+        runtime: [kind for kind, _ in table_key(model, False, Setting(length=8, runtime=runtime))["parts"]]
         for runtime in ("torch-fp32", "onnx-int8")
     }
     assert kinds == {
@@ -540,13 +542,13 @@ def test_a_table_is_of_its_runtime_and_of_what_exports_for_it(measured, monkeypa
     of(model, runtime="onnx-int8")
     of(model, runtime="openvino-int8")
     known = of(model, runtime="onnx-int8").record
-    assert [runtime for *_, runtime in measured] == ["torch-fp32", "onnx-int8", "openvino-int8"]
+    assert [setting.runtime for _, setting in measured] == ["torch-fp32", "onnx-int8", "openvino-int8"]
     assert known["key"]["runtime"] == "onnx-int8" and "onnxruntime" in known["key"]["libraries"]
     monkeypatch.setattr("lit_compress.benchmark.artefacts.BUILD_VERSION", -1)
     of(model, runtime="onnx-int8", known=known)
     assert len(measured) == 4
     cost_of(Target(speedup=2.0, runtime="onnx-fp32"), model, find_groups(model, ["head"]))
-    assert measured[-1] == (False, "cpu", 1, 64, 1, "onnx-fp32")
+    assert measured[-1] == (False, Setting(runtime="onnx-fp32"))
 
 
 @pytest.mark.parametrize(
@@ -573,7 +575,7 @@ def test_a_missing_library_names_its_extra(monkeypatch):
 
 
 def test_key_names_what_a_table_depends_on():
-    key = table_key(tiny_bert(layers=2), False, "cpu", 1, 8, 1)
+    key = table_key(tiny_bert(layers=2), False, Setting(length=8))
     assert {"processor", "threads", "torch", "dtype", "parts", "batch", "length"} <= key.keys()
     assert table_path(key) != table_path({**key, "processor": "x"})
     assert isinstance(read_figures(BY_HAND), Figures)
