@@ -98,7 +98,7 @@ def test_allocation_of_the_script_meets_the_table(scripts, monkeypatch, tmp_path
             return 1 / (1 - self.removed(gates))
 
         @classmethod
-        def of(cls, model, groups, *settings, runtime):
+        def of(cls, model, groups, setting):
             return cls(model, groups)
 
     monkeypatch.setattr(bench, "LatencyTable", Table)
