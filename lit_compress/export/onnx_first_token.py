@@ -34,12 +34,17 @@ def keep_first_token(model: onnx.ModelProto) -> None:
         model: A float32 graph, which is changed.
     """
     editor = GraphEditor(model)
+    outputs = {output.name for output in model.graph.output}
     narrow: set[str] = set()
     for node in reversed(editor.old):
-        if (_is_first_token(editor, node) and _has_tokens(editor, node.input[0])) or (
-            _has_tokens(editor, node.output[0]) and _is_read_narrow(editor, node.output[0], narrow)
-        ):
-            narrow.add(node.output[0])
+        name = node.output[0]
+        if _is_first_token(editor, node):
+            is_narrow = _has_tokens(editor, node.input[0])
+        else:
+            is_given = name in outputs
+            is_narrow = not is_given and _has_tokens(editor, name) and _is_read_narrow(editor, name, narrow)
+        if is_narrow:
+            narrow.add(name)
     for node in editor.old:
         if node.output[0] in narrow and not _is_first_token(editor, node):
             for place, name in enumerate(node.input):
