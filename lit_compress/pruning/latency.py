@@ -233,6 +233,11 @@ def parts_of(model: PreTrainedModel, last_differs: bool = False) -> list[Part]:
     return parts
 
 
+def is_last_attention(part: Part) -> bool:
+    """Whether a part is an attention of the last block, and of a kind of its own."""
+    return part.kind.endswith(_LAST) and part.inside.endswith(".head")
+
+
 def pattern(path: str) -> str:
     """Return a path with ``*`` for every number in it: blocks of one list have one pattern."""
     return re.sub(r"(^|\.)\d+(?=\.|$)", r"\1*", path)

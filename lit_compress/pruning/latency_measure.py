@@ -25,7 +25,7 @@ from lit_compress.models.anatomy import dissect
 from lit_compress.pruning.bake import bake
 from lit_compress.pruning.depth import drop_blocks
 from lit_compress.pruning.gates import Gate
-from lit_compress.pruning.latency import CONSTANT, LAYER, Curve, parts_of, pattern
+from lit_compress.pruning.latency import CONSTANT, LAYER, Curve, is_last_attention, parts_of, pattern
 from lit_compress.pruning.latency_runtime import forward_pass
 from lit_compress.pruning.latency_setting import Setting
 from lit_compress.pruning.shape import cut_further
@@ -48,6 +48,9 @@ _HALVINGS = 3
 @dataclass(frozen=True)
 class Variant:
     """A size to measure: every part of a kind has the same number of units, and parts of other kinds have none.
+
+    Where the last block is of kinds of its own, its attention keeps a few heads all the same: without them the last
+    attention is that of the block before, and this one is computed for one token.
 
     Args:
         kind: The kind that has units; ``None`` where no part has any.
@@ -245,7 +248,14 @@ def _variants(model: PreTrainedModel, varied: bool, last_differs: bool, few: boo
                 near = {min(steps, key=lambda step: abs(step - half)) for half in halves}
                 steps = sorted({steps[0], *near})
             found += [Variant(hidden, kind, count) for count in steps]
-    return found
+        found += [Variant(hidden, *kept) for kept in _least_heads(model, last_differs).items()]
+    return list(dict.fromkeys(found))
+
+
+def _least_heads(model: PreTrainedModel, last_differs: bool) -> dict[str, int]:
+    """Return how many heads of the last block stay in all sizes but the smallest, by the kind of their attention."""
+    parts = parts_of(model, last_differs)
+    return {part.kind: _grid(part.kind, part.units)[1] for part in parts if is_last_attention(part)}
 
 
 def _grid(kind: str, units: int) -> list[int]:
@@ -263,12 +273,13 @@ def _cut(model: PreTrainedModel, variant: Variant, last_differs: bool) -> PreTra
     for path in dissect(model).block_lists:
         if f"{pattern(path)}.*" == variant.short:
             _keep_blocks(small, path, 1)
-    units = {
-        part.inside: range(variant.units if part.kind == variant.kind else 0)
-        for part in parts_of(small, last_differs)
-        if part.kind != variant.kind or part.units != variant.units
-    }
-    keep = {name: list(kept) for name, kept in units.items()}
+    units = dict.fromkeys(_kinds(small, last_differs), 0)
+    if variant != Variant(variant.hidden):
+        units |= _least_heads(small, last_differs)
+    if variant.kind is not None:
+        units[variant.kind] = variant.units
+    parts = parts_of(small, last_differs)
+    keep = {part.inside: list(range(units[part.kind])) for part in parts if units[part.kind] < part.units}
     if variant.hidden != dissect(model).stream.size:
         keep["hidden"] = list(range(variant.hidden))
     cut_further(small, keep)
@@ -304,17 +315,20 @@ def _at_hidden(
     """Return curves of parts, milliseconds of blocks, and the constant, at one hidden size."""
     parts, blocks = parts_of(model, last_differs), dissect(model).blocks
     empty = ms[Variant(hidden)]
+    least = _least_heads(model, last_differs)
+    base = ms[Variant(hidden, *next(iter(least.items())))] if least else empty
     curves = {}
     for kind in _kinds(model, last_differs):
         count = sum(part.kind == kind for part in parts)
         steps = sorted(v.units for v in ms if v is not None and v.hidden == hidden and v.kind == kind)
-        took = [max(0.0, ms[Variant(hidden, kind, units)] - empty) / count for units in steps]
+        without = empty if kind in least else base
+        took = [max(0.0, ms[Variant(hidden, kind, units)] - without) / count for units in steps]
         curves[kind] = Curve((0, *steps), (0.0, *_monotone(took)))
     layer = {}
     for name in dict.fromkeys(pattern(block.path) for block in blocks):
         short, count = Variant(hidden, short=name), sum(pattern(block.path) == name for block in blocks)
         # One block alone cannot be dropped: what it costs is part of the constant.
-        layer[name] = max(0.0, empty - ms[short]) / (count - 1) if count > 1 and short in ms else 0.0
+        layer[name] = max(0.0, base - ms[short]) / (count - 1) if count > 1 and short in ms else 0.0
     own = sum(layer[pattern(block.path)] for block in blocks)
     return curves, layer, max(0.0, empty - own)
 

@@ -465,25 +465,35 @@ def test_the_last_block_has_prices_of_its_own_where_the_table_has_them():
         table(curves={key: curve for key, curve in NARROW.items() if key != LAST_NEURONS})
 
 
-def test_what_only_the_last_block_costs_less_is_found(monkeypatch):
-    def cost(model):
-        ms = 2.0
-        for number, block in enumerate(latency_measure.dissect(model).blocks):
-            share = 0.1 if number == len(latency_measure.dissect(model).blocks) - 1 else 1.0
-            ms += 0.5 + share * sum(1 + 0.25 * attention.heads for attention in block.attentions)
-            ms += share * (0.125 * block.feed_forward.neurons if block.feed_forward is not None else 0)
-        return ms
+def cost_with_a_narrow_end(model):
+    """As :func:`cost_of_parts`, but a tenth behind the keys and values of the last attention that is left."""
+    blocks = latency_measure.dissect(model).blocks
+    last = max((number for number, block in enumerate(blocks) if block.attentions), default=len(blocks))
+    ms = 2.0
+    for number, block in enumerate(blocks):
+        ms += sum(1 + 0.25 * attention.heads for attention in block.attentions)
+        behind = 0.5 + (0.125 * block.feed_forward.neurons if block.feed_forward is not None else 0)
+        ms += 0.1 * behind if number >= last else behind
+    return ms
 
+
+@pytest.mark.parametrize("scale", [1, 300])
+def test_what_the_last_block_costs_is_told_apart_from_what_others_do(monkeypatch, scale):
     model = tiny_bert(layers=3)
     monkeypatch.setattr(latency_measure, "runtime", lambda name: OnnxFp32())
-    found = measure_with(monkeypatch, cost, model)
-    for heads, neurons, share in ((HEADS, NEURONS, 1.0), (LAST_HEADS, LAST_NEURONS, 0.1)):
-        assert found.curves[heads].values == pytest.approx(
-            [0, *(share * (1 + 0.25 * k) for k in (1, 2, 3, 4))]
-        )
-        assert found.curves[neurons].values[-1] == pytest.approx(share * 8)
+    found = measure_with(monkeypatch, lambda m: scale * cost_with_a_narrow_end(m), model)
+    assert found.layer == {"bert.encoder.layer.*": pytest.approx(0.5 * scale)}
+    assert found.curves[HEADS].values == pytest.approx([0, *(scale * (1 + 0.25 * k) for k in (1, 2, 3, 4))])
+    assert found.curves[NEURONS].values == pytest.approx(
+        [scale * 0.125 * k for k in found.curves[NEURONS].units]
+    )
+    # Without its attention the last block would be computed for all tokens: 0.45 ms less with it.
+    last = [scale * (1 + 0.25 * k - 0.45) for k in (1, 2, 3, 4)]
+    assert found.curves[LAST_HEADS].values == pytest.approx([0, *last])
+    neurons = found.curves[LAST_NEURONS]
+    assert neurons.values == pytest.approx([scale * 0.0125 * k for k in neurons.units])
     total = LatencyTable(found.curves, found.layer, found.constant, model).total
-    assert total == pytest.approx(cost(model))
+    assert total == pytest.approx(scale * cost_with_a_narrow_end(model))
 
 
 def test_a_table_is_of_the_kinds_that_its_runtime_tells_apart():
