@@ -15,10 +15,8 @@ from transformers.pytorch_utils import Conv1D
 from lit_compress.benchmark.measure import measure
 from lit_compress.benchmark.protocol import Candidate, Protocol
 from lit_compress.benchmark.results import to_row
-from lit_compress.benchmark.runtimes import runtime
 from lit_compress.compress.shapes import Shapes
 from lit_compress.compress.wish import speedup_of
-from lit_compress.models.anatomy import dissect
 from lit_compress.models.architecture import block_list
 from lit_compress.models.checkpoint import save_folder
 from lit_compress.pruning.latency_measure import make_inputs
@@ -40,8 +38,8 @@ class Probe:
         speedup: How many times faster it is than the original in eager float32, as measured.
         low: Lower end of the 95 % interval of ``speedup``.
         high: Upper end.
-        bytes: Size of the file that the runtime loads, at 8 bits, as a fit would leave it; see :func:`spared_weights`.
-        weights: Weights of all projections, likewise.
+        bytes: Size of the file that the runtime loads, at 8 bits.
+        weights: Weights of all projections.
         blocks: Blocks of the model that was cut.
     """
 
@@ -97,20 +95,19 @@ def probe(
     sizes = [size for size in GRID if size < _NEARLY * most] + [_NEARLY * most]
     with tempfile.TemporaryDirectory(prefix="lit-compress-") as root:
         candidates: list[Candidate] = []
-        structural: dict[str, tuple[float, int, int]] = {}
+        structural: dict[str, tuple[float, int]] = {}
         for number, size in enumerate(sizes):
             tell(f"a model whose structure is {size:.3g} times faster", 0.1 * number / len(sizes))
             small = shapes.at(size)
             weights = sum(
                 module.weight.numel() for module in small.modules() if isinstance(module, (nn.Linear, Conv1D))
             )
-            spared = spared_weights(model, small)
             to_integers(small, make_inputs(small, batch=4, length=16))
             folder = save_folder(Path(root) / f"{size:.3g}", small, tokenizer, {})
             for route in routes:
                 candidate = Candidate(f"{size:.3g}", str(folder), "probe", route)
                 candidates.append(candidate)
-                structural[candidate.label] = size, weights, spared if runtime(route).narrow_end else 0
+                structural[candidate.label] = size, weights
         measured = measure(
             candidates, original, protocol, progress=lambda text, done: tell(text, 0.1 + 0.9 * done)
         )
@@ -126,30 +123,6 @@ def probe(
         if not row.get("error"):
             ratio = row["ratio"]["cpu_latency"]
             ends = 1 / ratio["high"], 1 / ratio["low"]
-            size, weights, spared = structural[candidate.label]
-            figures = speedup_of(row), *ends, row["bytes"] + spared, weights + spared, depth
-            found.append(Probe(size, candidate.runtime, *figures))
+            size, weights = structural[candidate.label]
+            found.append(Probe(size, candidate.runtime, speedup_of(row), *ends, row["bytes"], weights, depth))
     return Probes(rows[0]["cpu"]["latency_ms"]["p50"], found, failed)
-
-
-def spared_weights(model: PreTrainedModel, small: PreTrainedModel) -> int:
-    """Return the weights of the last feed-forward network that are cut from a model and would not be by a fit.
-
-    Where the last block computes one token alone, its neurons take next to no time, and a fit that prunes to a
-    speed-up in that runtime keeps them: 8 bits, a byte each.
-
-    Args:
-        model: The whole model.
-        small: The one that was cut.
-    """
-    if len(dissect(model).blocks) < model.config.num_hidden_layers:
-        return 0  # blocks that share their weights: the last one is the first one too
-    return _last_feed_forward(model) - _last_feed_forward(small)
-
-
-def _last_feed_forward(model: PreTrainedModel) -> int:
-    network = dissect(model).blocks[-1].feed_forward
-    if network is None:
-        return 0
-    projections: list[Any] = [model.get_submodule(path) for path in (*network.inputs, network.output)]
-    return sum(projection.weight.numel() for projection in projections)
