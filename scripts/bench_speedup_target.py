@@ -34,6 +34,7 @@ from lit_compress.benchmark.measure import measure
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME, Candidate, Protocol
 from lit_compress.benchmark.results import append_rows, to_row
 from lit_compress.benchmark.runtimes import runtime
+from lit_compress.export.parity import only_timed
 from lit_compress.models import from_pretrained
 from lit_compress.models.checkpoint import save_folder
 from lit_compress.pruning.allocate import allocate
@@ -127,7 +128,8 @@ def run(target: Target, args: argparse.Namespace) -> Record:
             seed=args.seed,
         )
         load = load_average()
-        measured = measure(candidates, Candidate("full", full, runtime=target.runtime), protocol)
+        with only_timed():
+            measured = measure(candidates, Candidate("full", full, runtime=target.runtime), protocol)
     rows = [to_row(found, "scripts/bench_speedup_target.py") for found in measured]
     return {
         **{name: getattr(target, name) for name in KEY},

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from importlib.metadata import version
@@ -30,7 +31,7 @@ from lit_compress.benchmark.folders import local_folder, weight_bytes, weight_fi
 from lit_compress.benchmark.process import worker_environment
 from lit_compress.benchmark.runtimes.base import Batch, Builder
 from lit_compress.export.formats import builder as find_builder
-from lit_compress.export.parity import ParityError
+from lit_compress.export.parity import ParityError, is_only_timed, only_timed
 from lit_compress.files import describe_file
 from lit_compress.models.factory import load_config
 from lit_compress.models.loading import written_by
@@ -40,6 +41,8 @@ from lit_compress.quantization.clustering.plain_folder import plain_folder
 _FACTS = "facts.json"
 _ERROR = "error.json"
 _SAMPLES = "samples.npz"
+# Tells the clean process that what it exports is timed and thrown away.
+_ONLY_TIMED = "LIT_COMPRESS_ONLY_TIMED"
 #: Raised when the same model and libraries lead to another artefact than before.
 BUILD_VERSION = 14
 # Artefacts of old checkpoints go when there are more bytes than this, those of the last hour never.
@@ -158,6 +161,8 @@ def _key(folder: Path, way: Builder, samples: Sequence[Batch]) -> str:
         (folder / "config.json").read_text(encoding="utf-8"),
         [manifest.get("base_class"), manifest.get("transforms")],
         [batch["input_ids"].tolist() for batch in samples],
+        # Files of their own: nobody has compared their logits.
+        *(["only timed"] if is_only_timed() else []),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -224,6 +229,8 @@ def _command(name: str, folder: Path, target: Path) -> list[str]:
 def _run(part: Path, folder: Path, name: str, source: str, timeout: float) -> None:
     what = f"Expected {source} to be prepared for {name} but"
     environment = worker_environment("cpu", usable_cores())
+    if is_only_timed():
+        environment = {**environment, _ONLY_TIMED: "1"}
     with tempfile.TemporaryFile() as log:
         try:
             done = subprocess.run(
@@ -300,7 +307,8 @@ def main() -> None:
     """Do the work of the clean process; its failure is left in the target folder as one paragraph."""
     name, folder, target = sys.argv[1:]
     try:
-        _work(name, Path(folder), Path(target))
+        with only_timed() if os.environ.get(_ONLY_TIMED) else nullcontext():
+            _work(name, Path(folder), Path(target))
     except Exception as error:
         kind, text = Failure.CRASHED, f"{name} failed on {folder}: {type(error).__name__}: {error}"
         if isinstance(error, ValueError | ImportError):

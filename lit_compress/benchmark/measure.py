@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -145,7 +146,9 @@ def _devices(protocol: Protocol) -> list[str]:
 def _prepare_all(everyone: Sequence[Candidate], texts: Texts | None) -> list[_Subject]:
     """Prepare as many artefacts at once as there are cores."""
     with ThreadPoolExecutor(usable_cores()) as pool:
-        return list(pool.map(partial(_prepare, texts=texts), everyone))
+        # Threads begin without what is set around the call, such as that models are only timed.
+        tasks = [partial(copy_context().run, _prepare, candidate, texts) for candidate in everyone]
+        return [task.result() for task in [pool.submit(task) for task in tasks]]
 
 
 def _prepare(candidate: Candidate, texts: Texts | None = None) -> _Subject:

@@ -17,6 +17,7 @@ from lit_compress.benchmark.protocol import Candidate, Protocol
 from lit_compress.benchmark.results import to_row
 from lit_compress.compress.shapes import Shapes
 from lit_compress.compress.wish import speedup_of
+from lit_compress.export.parity import only_timed
 from lit_compress.models.architecture import block_list
 from lit_compress.models.checkpoint import save_folder
 from lit_compress.pruning.latency_measure import make_inputs
@@ -108,9 +109,10 @@ def probe(
                 candidate = Candidate(f"{size:.3g}", str(folder), "probe", route)
                 candidates.append(candidate)
                 structural[candidate.label] = size, weights
-        measured = measure(
-            candidates, original, protocol, progress=lambda text, done: tell(text, 0.1 + 0.9 * done)
-        )
+        with only_timed():
+            measured = measure(
+                candidates, original, protocol, progress=lambda text, done: tell(text, 0.1 + 0.9 * done)
+            )
     rows = [to_row(one, "probe") for one in measured]
     failed = {row["runtime"]: str(row["error"]) for row in rows if row.get("error")}
     if rows[0].get("error") or len(failed) == len(set(routes)):

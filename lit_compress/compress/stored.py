@@ -15,6 +15,7 @@ from lit_compress.benchmark.protocol import Candidate, Protocol
 from lit_compress.benchmark.results import to_row
 from lit_compress.compress.planning import Storage
 from lit_compress.compress.wish import speedup_of
+from lit_compress.export.parity import only_timed
 from lit_compress.models.checkpoint import save_folder
 from lit_compress.pruning.factorize_embedding import factorize_embedding
 from lit_compress.pruning.latency_measure import make_inputs
@@ -61,7 +62,8 @@ def speedup_as_stored(
     with tempfile.TemporaryDirectory(prefix="lit-compress-") as root:
         folder = save_folder(Path(root) / "stored", as_stored(model, storage), tokenizer, {})
         candidate = Candidate("stored", str(folder), "probe", route)
-        measured = measure([candidate], original, protocol, progress=tell)
+        with only_timed():
+            measured = measure([candidate], original, protocol, progress=tell)
     first, row = (to_row(one, "probe") for one in measured)
     error = first.get("error") or row.get("error")
     if error:

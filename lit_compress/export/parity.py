@@ -35,6 +35,11 @@ def only_timed() -> Iterator[None]:
         _ONLY_TIMED.reset(before)
 
 
+def is_only_timed() -> bool:
+    """Whether exports pass however far their logits are; see :func:`only_timed`."""
+    return _ONLY_TIMED.get()
+
+
 class ParityError(ValueError):
     """An exported model does not compute what the original computes."""
 
@@ -76,7 +81,7 @@ def check_parity(
             )
     worst, error = worst_batch(got, wanted)
     # Not "error > tolerance": a NaN must not pass.
-    if not error <= (np.inf if _ONLY_TIMED.get() else tolerance):
+    if not error <= (np.inf if is_only_timed() else tolerance):
         raise ParityError(
             f"Expected {what} to compute the logits of the original within {tolerance:g} of their size but "
             f"got a difference of {error:.3g} for a batch of texts of {_BATCHES[worst]} tokens; "

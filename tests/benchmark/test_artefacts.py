@@ -11,10 +11,11 @@ import datasets
 import numpy as np
 import pytest
 
-from lit_compress.benchmark import artefacts
+from lit_compress.benchmark import artefacts, measure
 from lit_compress.benchmark.artefacts import PrepareError, prepare
+from lit_compress.benchmark.protocol import Candidate
 from lit_compress.benchmark.runtimes import runtime
-from lit_compress.export.parity import ParityError
+from lit_compress.export.parity import ParityError, is_only_timed, only_timed
 from tests.tiny import tiny_bert
 
 
@@ -234,3 +235,24 @@ def test_artefacts_that_were_not_used_for_longest_make_room(root, monkeypatch):
     monkeypatch.setattr(artefacts, "_KEEP_BYTES", 0)
     artefacts._drop_old(root)
     assert [path.name for path in root.iterdir()] == ["0.5"]
+
+
+def test_what_is_only_timed_is_built_by_itself_and_its_process_knows(folder, root, scripted):
+    told = 'int(os.environ.get("LIT_COMPRESS_ONLY_TIMED", 0))'
+    runs = scripted(BUILD.replace('{"params": 1}', f'{{"timed": {told}}}'))
+    compared = prepare(str(folder), "onnx-int8", 60)
+    with only_timed():
+        timed = prepare(str(folder), "onnx-int8", 60)
+        assert prepare(str(folder), "onnx-int8", 60) == timed
+    assert runs == ["onnx-int8"] * 2 and timed.path != compared.path
+    assert compared.facts == {"timed": 0} and timed.facts == {"timed": 1}
+    assert prepare(str(folder), "onnx-int8", 60) == compared
+
+
+def test_models_that_are_prepared_side_by_side_are_only_timed_too(monkeypatch):
+    found = []
+    monkeypatch.setattr(measure, "_prepare", lambda candidate, texts: found.append(is_only_timed()))
+    with only_timed():
+        measure._prepare_all([Candidate("a", "a"), Candidate("b", "b")], None)
+    measure._prepare_all([Candidate("a", "a")], None)
+    assert found == [True, True, False]
