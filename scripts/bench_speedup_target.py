@@ -44,7 +44,6 @@ from lit_compress.pruning.groups import find_groups, tensor_of
 from lit_compress.pruning.latency import LatencyTable
 from lit_compress.pruning.latency_measure import make_inputs
 from lit_compress.pruning.latency_runtime import to_integers
-from lit_compress.pruning.latency_setting import Setting
 from lit_compress.pruning.shrink import shrink
 from lit_compress.pruning.target import Target
 
@@ -84,8 +83,7 @@ def closed(kind: str, target: Target, seed: int) -> tuple[PreTrainedModel, float
     model = from_pretrained(PACKAGE, 2).eval()
     values = score(model, kind, seed)
     groups = find_groups(model, STRUCTURES)
-    setting = Setting(target.device, target.batch, target.length, runtime=target.runtime)
-    table = LatencyTable.of(model, groups, setting)
+    table = LatencyTable.of(model, groups, target.setting)
     # By what they are worth per millisecond.
     open_units = allocate(values, table, target.removed, [[name] for name in values])
     apply_fixed_gates(model, STRUCTURES)

@@ -90,7 +90,7 @@ def test_samples_that_show_too_little_are_found_out(files, tmp_path):
 
 
 def test_weights_beside_the_graph_are_calibrated_too(files, tmp_path, monkeypatch):
-    model, _ = files
+    model, folder = files
     monkeypatch.setattr(onnx_graph, "_MOST_BYTES", 1000)
     export_onnx(model, tmp_path / "float32.onnx")
     quantize_onnx_static(tmp_path / "float32.onnx", tmp_path / "static.onnx", model, SAMPLES)
@@ -98,6 +98,7 @@ def test_weights_beside_the_graph_are_calibrated_too(files, tmp_path, monkeypatc
         f"{name}.onnx{data}" for name in ("float32", "static") for data in ("", ".data")
     }
     assert error(run(tmp_path / "static.onnx", 30), wanted(model, 30)) < 0.15
+    np.testing.assert_array_equal(run(tmp_path / "static.onnx", 30), run(folder / "static.onnx", 30))
 
 
 def test_refuses_to_calibrate_without_samples(files, tmp_path):
