@@ -30,6 +30,7 @@ from transformers import PreTrainedModel
 
 from lit_compress.benchmark.runtimes.aotinductor import AotInductorSession
 from lit_compress.benchmark.runtimes.base import Batch
+from lit_compress.export.first_token import first_token_alone, last_attention
 from lit_compress.export.logits import Logits, example_inputs
 from lit_compress.export.parity import check_parity, max_length
 from lit_compress.files import writing
@@ -112,8 +113,10 @@ def _exported(model: PreTrainedModel, dtype: torch.dtype) -> ExportedProgram:
     # From one on: else sizes of one, the most frequent batch, would be left out as special.
     batch, length = Dim("batch", min=1), Dim("length", min=1, max=max_length(model))
     shapes = {name: {0: batch, 1: length} for name in inputs}
-    wrapped = nn.Module.to(Logits(copy.deepcopy(model)).eval(), dtype=dtype)
-    return torch.export.export(wrapped, (), inputs, dynamic_shapes=shapes)
+    where, model = last_attention(model), copy.deepcopy(model)
+    wrapped = nn.Module.to(Logits(model).eval(), dtype=dtype)
+    with first_token_alone(model, where):
+        return torch.export.export(wrapped, (), inputs, dynamic_shapes=shapes)
 
 
 @torch.no_grad()

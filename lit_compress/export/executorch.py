@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from lit_compress.benchmark.runtimes.base import Batch
 from lit_compress.benchmark.runtimes.executorch import ExecuTorchSession, check_executorch
+from lit_compress.export.first_token import first_token_alone, last_attention
 from lit_compress.export.parity import check_parity
 from lit_compress.export.single_text import SingleText, longest_text, plain_attention, quantize_embeddings
 from lit_compress.files import writing
@@ -67,10 +68,10 @@ def _program(model: PreTrainedModel, precision: str) -> Any:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
 
+    where, name = last_attention(model), type(model).__name__
     if precision == "int8":
         _quantize(model)
-    name = type(model).__name__
-    with plain_attention(model, padded=False):
+    with plain_attention(model, padded=False), first_token_alone(model, where):
         single = SingleText(model, padded=False).eval()
         inputs = single.example(min(_TOKENS, longest_text(model)))
         tokens = torch.export.Dim("tokens", min=1, max=longest_text(model))

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from lit_compress.benchmark.runtimes.base import Batch
 from lit_compress.benchmark.runtimes.litert import LiteRtSession, check_litert
 from lit_compress.benchmark.workload import token_batch
+from lit_compress.export.first_token import LastAttention, first_token_alone, last_attention
 from lit_compress.export.parity import ParityError, check_parity, reference, worst_batch
 from lit_compress.export.single_text import SingleText, longest_text, plain_attention, quantize_embeddings
 from lit_compress.files import writing
@@ -52,13 +53,13 @@ def export_litert(model: PreTrainedModel, path: str | Path, precision: str, tole
     """
     check_litert()
     model = copy.deepcopy(model).cpu().float().eval()
-    lengths = graph_lengths(longest_text(model))
+    lengths, where = graph_lengths(longest_text(model)), last_attention(model)
 
     def make() -> Any:
         copied = copy.deepcopy(model)
         if precision == "int8":
             quantize_embeddings(copied)
-        content = convert(copied, lengths)
+        content = convert(copied, lengths, where)
         return content if precision == "fp32" else _quantized(content)
 
     return write_checked(make, Path(path), model, lengths, tolerance, f"the LiteRT file in {precision}")
@@ -119,12 +120,13 @@ def graph_lengths(longest: int) -> tuple[int, ...]:
     return (*doubled, longest)
 
 
-def convert(model: PreTrainedModel, lengths: Sequence[int]) -> Any:
+def convert(model: PreTrainedModel, lengths: Sequence[int], where: LastAttention | None) -> Any:
     """Return the bytes of a LiteRT file with a graph for each length.
 
     Args:
         model: The model, on the CPU and in eval mode; within the call it reads one text at a time.
         lengths: Tokens of each graph.
+        where: From where on one token is computed.
 
     Raises:
         ValueError: It does something that LiteRT has no operator for.
@@ -132,7 +134,7 @@ def convert(model: PreTrainedModel, lengths: Sequence[int]) -> Any:
     import litert_torch
 
     litert_torch.config.show_progress = False
-    with plain_attention(model, padded=True):
+    with plain_attention(model, padded=True), first_token_alone(model, where):
         single = SingleText(model, padded=True).eval()
         converter = litert_torch.Converter()
         for length in lengths:

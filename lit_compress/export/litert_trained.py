@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from lit_compress.benchmark.runtimes.litert import check_litert
+from lit_compress.export.first_token import last_attention
 from lit_compress.export.litert import convert, graph_lengths, write_checked
 from lit_compress.export.litert_integers import IntegerGraphs
 from lit_compress.export.single_text import Int8Embedding, longest_text
@@ -53,6 +54,7 @@ def export_trained_litert(model: PreTrainedModel, path: str | Path) -> float:
     check_litert()
     model = copy.deepcopy(model).cpu().float().eval()
     plain, matrices, inputs = take_apart(model)
+    where = last_attention(plain)
     refuse_dynamic(inputs, "LiteRT")
     products: dict[str, Product] = {}
     for name, stored in matrices.items():
@@ -69,7 +71,7 @@ def export_trained_litert(model: PreTrainedModel, path: str | Path) -> float:
     lengths = graph_lengths(longest_text(model))
 
     def make() -> bytes:
-        return IntegerGraphs(convert(plain, lengths), products, wanted).rounded()
+        return IntegerGraphs(convert(plain, lengths, where), products, wanted).rounded()
 
     return write_checked(make, Path(path), model, lengths, _TOLERANCE, "the LiteRT file of the rounded model")
 

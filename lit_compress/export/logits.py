@@ -15,14 +15,19 @@ from lit_compress.export.parity import max_length
 _TEXTS, _TOKENS = 4, 50
 
 
+def is_text_classifier(model: PreTrainedModel) -> bool:
+    """Whether a model gives one row of logits per text."""
+    classifier: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(model.config), None)
+    return classifier is not None and isinstance(model, classifier)
+
+
 def check_text_classifier(model: PreTrainedModel) -> None:
     """Refuse a model that gives anything but one row of logits per text.
 
     Raises:
         ValueError: It is no text classifier.
     """
-    classifier: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(model.config), None)
-    if classifier is None or not isinstance(model, classifier):
+    if not is_text_classifier(model):
         raise ValueError(
             f"Expected a text classifier (…ForSequenceClassification) but got {type(model).__name__}; fine-tune one "
             "from it, or export a language model with --format gguf."

@@ -27,9 +27,9 @@ from transformers import PreTrainedModel
 from lit_compress.benchmark.runtimes.base import Batch
 from lit_compress.benchmark.runtimes.onnx import OnnxFp32, OnnxInt8, OnnxSession, check_onnx
 from lit_compress.benchmark.workload import token_batch
+from lit_compress.export.first_token import first_token_alone, last_attention
 from lit_compress.export.fused_attention import exported_attention
 from lit_compress.export.logits import check_text_classifier
-from lit_compress.export.onnx_first_token import keep_first_token
 from lit_compress.export.onnx_graph import MICROSOFT, data_file, save_graph, share_constants
 from lit_compress.export.onnx_int8 import NORMALISED, activations, quantize_graph
 from lit_compress.export.onnx_ranges import observe_ranges
@@ -179,7 +179,7 @@ def trace(model: PreTrainedModel, path: Path, first_token: bool = True) -> onnx.
     Args:
         model: The model, on the CPU, in float32 and eval mode.
         path: A place for a file that is as large as the graph.
-        first_token: Whether what only the head reads is left out; see ``onnx_first_token``.
+        first_token: Whether what only the head reads is left out; see ``first_token``.
 
     Raises:
         ValueError: It is no text classifier, or computes its attention itself.
@@ -193,7 +193,9 @@ def trace(model: PreTrainedModel, path: Path, first_token: bool = True) -> onnx.
     axes: dict[str, dict[int, str]] = {name: {0: "batch", 1: "length"} for name in names}
     mask = torch.tensor([[1] * 9, [1] * 5 + [0] * 4])
     ids = mask * 7 + (1 - mask) * (model.config.pad_token_id or 0)
-    with exported_attention(model), torch.inference_mode(), warnings.catch_warnings():
+    where = last_attention(model) if first_token else None
+    narrow = first_token_alone(model, where)
+    with exported_attention(model), narrow, torch.inference_mode(), warnings.catch_warnings():
         # The exporter is deprecated, and tracing warns of every size that becomes a constant; the parity
         # check at other sizes finds the constants that matter.
         warnings.simplefilter("ignore")
@@ -213,8 +215,6 @@ def trace(model: PreTrainedModel, path: Path, first_token: bool = True) -> onnx.
     graph = onnx.load(path)
     share_constants(graph)
     drop_reshapes(graph)
-    if first_token:
-        keep_first_token(graph)
     return graph
 
 

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from lit_compress.benchmark.runtimes.base import Batch
 from lit_compress.benchmark.runtimes.openvino import OpenVinoSession, check_openvino
+from lit_compress.export.first_token import first_token_alone, last_attention
 from lit_compress.export.logits import Logits, check_text_classifier, example_inputs
 from lit_compress.export.parity import check_parity
 from lit_compress.models.loading import quiet
@@ -52,7 +53,7 @@ def export_openvino(model: PreTrainedModel, path: str | Path, precision: str, to
 
 
 def convert(model: PreTrainedModel) -> Any:
-    """Return a model as an ``openvino.Model`` in float32.
+    """Return a model as an ``openvino.Model`` in float32, which computes one token where its head reads no other.
 
     Args:
         model: The model, on the CPU, in float32 and eval mode.
@@ -64,7 +65,8 @@ def convert(model: PreTrainedModel) -> Any:
 
     check_text_classifier(model)
     try:
-        with torch.inference_mode(), warnings.catch_warnings(), quiet():
+        narrow = first_token_alone(model, last_attention(model))
+        with narrow, torch.inference_mode(), warnings.catch_warnings(), quiet():
             # Tracing is deprecated, and warns of every size that becomes a constant; the parity check at other
             # sizes finds the constants that matter.
             warnings.simplefilter("ignore")

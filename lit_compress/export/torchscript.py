@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from lit_compress.benchmark.runtimes.base import Batch
 from lit_compress.benchmark.runtimes.torchscript import TorchScriptSession
+from lit_compress.export.first_token import first_token_alone, last_attention
 from lit_compress.export.logits import Logits, check_text_classifier, example_inputs
 from lit_compress.export.parity import check_parity
 from lit_compress.files import writing
@@ -68,9 +69,10 @@ def export_torchscript(model: PreTrainedModel, path: str | Path, tolerance: floa
 def _traced(model: PreTrainedModel) -> nn.Module:
     try:
         # In eval mode itself: freezing refuses anything else. Not checked: the parity check does more.
-        traced = torch.jit.trace(
-            Logits(model).eval(), example_kwarg_inputs=example_inputs(model), check_trace=False
-        )
+        with first_token_alone(model, last_attention(model)):
+            traced = torch.jit.trace(
+                Logits(model).eval(), example_kwarg_inputs=example_inputs(model), check_trace=False
+            )
         # Freezes it, and joins the projections of an attention into one product.
         return torch.jit.optimize_for_inference(traced)
     except Exception as error:  # whatever the code of a model does not do with traced tensors

@@ -49,8 +49,8 @@ _HALVINGS = 3
 class Variant:
     """A size to measure: every part of a kind has the same number of units, and parts of other kinds have none.
 
-    Where the last block is of kinds of its own, its attention keeps a few heads all the same: without them the last
-    attention is that of the block before, and this one is computed for one token.
+    Where the last block is of kinds of its own, its attention keeps a few heads in all sizes: without them the last
+    attention would be that of the block before, and all behind that would be computed for one token.
 
     Args:
         kind: The kind that has units; ``None`` where no part has any.
@@ -237,7 +237,7 @@ def _variants(model: PreTrainedModel, varied: bool, last_differs: bool, few: boo
     anatomy = dissect(model)
     full = anatomy.stream.size
     sizes = {full} | ({max(1, round(share * full)) for share in _HIDDEN} if varied else set())
-    found = []
+    found, least = [], _least_heads(model, last_differs)
     for hidden in sorted(sizes):
         found.append(Variant(hidden))
         found += [Variant(hidden, short=f"{pattern(path)}.*") for path in anatomy.block_lists]
@@ -247,13 +247,12 @@ def _variants(model: PreTrainedModel, varied: bool, last_differs: bool, few: boo
                 halves = (units / 2**count for count in range(_HALVINGS + 1))
                 near = {min(steps, key=lambda step: abs(step - half)) for half in halves}
                 steps = sorted({steps[0], *near})
-            found += [Variant(hidden, kind, count) for count in steps]
-        found += [Variant(hidden, *kept) for kept in _least_heads(model, last_differs).items()]
+            found += [Variant(hidden, kind, count) for count in steps if count > least.get(kind, 0)]
     return list(dict.fromkeys(found))
 
 
 def _least_heads(model: PreTrainedModel, last_differs: bool) -> dict[str, int]:
-    """Return how many heads of the last block stay in all sizes but the smallest, by the kind of their attention."""
+    """Return how many heads of the last block stay in all sizes, by the kind of their attention."""
     parts = parts_of(model, last_differs)
     return {part.kind: _grid(part.kind, part.units)[1] for part in parts if is_last_attention(part)}
 
@@ -273,9 +272,7 @@ def _cut(model: PreTrainedModel, variant: Variant, last_differs: bool) -> PreTra
     for path in dissect(model).block_lists:
         if f"{pattern(path)}.*" == variant.short:
             _keep_blocks(small, path, 1)
-    units = dict.fromkeys(_kinds(small, last_differs), 0)
-    if variant != Variant(variant.hidden):
-        units |= _least_heads(small, last_differs)
+    units = dict.fromkeys(_kinds(small, last_differs), 0) | _least_heads(small, last_differs)
     if variant.kind is not None:
         units[variant.kind] = variant.units
     parts = parts_of(small, last_differs)
@@ -314,15 +311,18 @@ def _at_hidden(
 ) -> _Parts:
     """Return curves of parts, milliseconds of blocks, and the constant, at one hidden size."""
     parts, blocks = parts_of(model, last_differs), dissect(model).blocks
-    empty = ms[Variant(hidden)]
-    least = _least_heads(model, last_differs)
-    base = ms[Variant(hidden, *next(iter(least.items())))] if least else empty
-    curves = {}
+    least, base = _least_heads(model, last_differs), ms[Variant(hidden)]
+    curves, always = {}, 0.0
     for kind in _kinds(model, last_differs):
         count = sum(part.kind == kind for part in parts)
         steps = sorted(v.units for v in ms if v is not None and v.hidden == hidden and v.kind == kind)
-        without = empty if kind in least else base
-        took = [max(0.0, ms[Variant(hidden, kind, units)] - without) / count for units in steps]
+        took = [max(0.0, ms[Variant(hidden, kind, units)] - base) / count for units in steps]
+        if kind in least:
+            # The few heads that are in all sizes cost what further ones cost; what their attention costs besides is
+            # constant, since no other attention can take its place.
+            few = took[-1] * least[kind] / (steps[-1] - least[kind]) if steps else 0.0
+            steps, took = [least[kind], *steps], [few, *(few + value for value in took)]
+            always += count * few
         curves[kind] = Curve((0, *steps), (0.0, *_monotone(took)))
     layer = {}
     for name in dict.fromkeys(pattern(block.path) for block in blocks):
@@ -330,7 +330,7 @@ def _at_hidden(
         # One block alone cannot be dropped: what it costs is part of the constant.
         layer[name] = max(0.0, base - ms[short]) / (count - 1) if count > 1 and short in ms else 0.0
     own = sum(layer[pattern(block.path)] for block in blocks)
-    return curves, layer, max(0.0, empty - own)
+    return curves, layer, max(0.0, base - always - own)
 
 
 def _factors(found: Mapping[int, _Parts], full: int) -> dict[str, Curve]:

@@ -1,7 +1,5 @@
 """What only the head reads is computed for the first token: the same logits from fewer rows."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -15,12 +13,11 @@ from tests.tiny import TEXT_FAMILIES, tiny_model
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from onnx import TensorProto, helper  # noqa: E402
 
 from lit_compress.benchmark.runtimes.onnx import OnnxSession  # noqa: E402
 from lit_compress.export import onnx as export  # noqa: E402
 from lit_compress.export.onnx import export_onnx, quantize_onnx, trace  # noqa: E402
-from lit_compress.export.onnx_first_token import keep_first_token  # noqa: E402
 from lit_compress.export.onnx_trained import export_trained  # noqa: E402
 
 
@@ -66,7 +63,7 @@ def test_logits_stay(kind, family, tmp_path, monkeypatch):
         return session.logits(session.run(session.inputs(rows(model))))
 
     write(tmp_path / "first.onnx")
-    monkeypatch.setattr(export, "keep_first_token", lambda graph: None)
+    monkeypatch.setattr(export, "last_attention", lambda model: None)
     write(tmp_path / "all.onnx")
     first, every = logits(tmp_path / "first.onnx"), logits(tmp_path / "all.onnx")
     with torch.inference_mode():
@@ -91,75 +88,3 @@ def test_a_head_that_reads_every_token_leaves_the_graph_as_it_is(tmp_path):
     model = tiny_model("bert", layers=2).eval()
     model.bert.pooler = _Mean()
     assert tokens_of(model, tmp_path) == [9] * 14
-
-
-def graph_of(nodes, outputs):
-    weights = numpy_helper.from_array(np.arange(16, dtype=np.float32).reshape(4, 4) / 16, "weights")
-    zero = numpy_helper.from_array(np.array(0), "zero")
-    one = numpy_helper.from_array(np.array(1), "one")
-    made = helper.make_graph(
-        nodes,
-        "graph",
-        [helper.make_tensor_value_info("values", TensorProto.FLOAT, ["texts", "tokens", 4])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-        [weights, zero, one],
-    )
-    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-
-
-def node(op, inputs, output, **settings):
-    return helper.make_node(op, inputs, [output], **settings)
-
-
-def computed(graph):
-    values = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
-    session = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, {"values": values})
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        [node("ReduceMean", ["sum"], "mean", keepdims=0)],  # all tokens are read beside the first
-        [node("Gather", ["sum", "one"], "mean", axis=1)],  # the second token is
-        [node("Softmax", ["sum"], "mean", axis=1)],  # over tokens
-        [],  # it is given out itself
-    ],
-)
-def test_values_that_something_else_reads_stay_whole(change):
-    nodes = [
-        node("MatMul", ["values", "weights"], "product"),
-        node("Add", ["product", "values"], "sum"),
-        node("Gather", ["sum", "zero"], "first", axis=1),
-        *change,
-    ]
-    graph = graph_of(nodes, ["first", "mean" if change else "sum"])
-    before = copy.deepcopy(list(graph.graph.node))
-    keep_first_token(graph)
-    assert list(graph.graph.node) == before
-
-
-def test_another_token_or_axis_is_no_first_token():
-    for inputs, axis in ((["product", "one"], 1), (["product", "zero"], 0), (["product", "zero"], 2)):
-        nodes = [node("MatMul", ["values", "weights"], "product"), node("Gather", inputs, "row", axis=axis)]
-        graph = graph_of(nodes, ["row"])
-        before = copy.deepcopy(list(graph.graph.node))
-        keep_first_token(graph)
-        assert list(graph.graph.node) == before
-
-
-def test_a_sum_with_what_all_tokens_are_needed_of_takes_their_first_row():
-    nodes = [
-        node("Relu", ["values"], "all"),  # of which the mean is needed too
-        node("MatMul", ["all", "weights"], "product"),
-        node("Add", ["product", "all"], "sum"),
-        node("Gather", ["sum", "zero"], "first", axis=1),
-        node("ReduceMean", ["all"], "mean", keepdims=0),
-    ]
-    graph = graph_of(nodes, ["first", "mean"])
-    wanted = computed(graph)
-    keep_first_token(graph)
-    kinds = [entry.op_type for entry in graph.graph.node]
-    assert kinds == ["Relu", "Gather", "MatMul", "Add", "Gather", "ReduceMean"]
-    for got, expected in zip(computed(graph), wanted, strict=True):
-        np.testing.assert_allclose(got, expected, rtol=1e-6)

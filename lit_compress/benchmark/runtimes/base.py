@@ -116,7 +116,7 @@ class Runtime(Builder):
     """A way of running a model folder. It has no state."""
 
     #: Whether the last block is computed for one token where the head reads no other: its parts take less time there.
-    narrow_end: ClassVar[bool] = False
+    narrow_end: ClassVar[bool] = True
     #: Devices on which it runs: ``"cpu"``, ``"cuda"``.
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
 

@@ -38,7 +38,6 @@ class OnnxFp32(Runtime):
     """ONNX Runtime with float32 weights and fused attention."""
 
     name: ClassVar[str] = "onnx-fp32"
-    narrow_end: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
 
     def check(self) -> None:

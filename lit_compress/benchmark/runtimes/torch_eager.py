@@ -46,6 +46,7 @@ class TorchFp32(Runtime):
     """Eager PyTorch with float32 weights, whatever the file holds."""
 
     name: ClassVar[str] = "torch-fp32"
+    narrow_end: ClassVar[bool] = False
     devices: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
     dtype: ClassVar[torch.dtype] = torch.float32
 
