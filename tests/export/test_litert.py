@@ -220,3 +220,23 @@ def test_refuses_a_model_that_computes_its_attention_itself(tmp_path):
     ):
         export_litert(XLNetForSequenceClassification(config), tmp_path / "model.tflite", "fp32", 1e-3)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_last_block_computes_one_token_where_the_head_reads_no_other(precision, tmp_path):
+    from ai_edge_litert import schema_py_generated as schema
+
+    path = tmp_path / "model.tflite"
+    export_litert(tiny_bert(layers=2).eval(), path, precision, 0.2)
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
+    code = schema.BuiltinOperator.FULLY_CONNECTED
+    for graph in model.subgraphs:
+        length = graph.tensors[graph.inputs[0]].shape[1]
+        rows = [
+            math.prod(graph.tensors[op.outputs[0]].shape[:-1])
+            for op in graph.operators
+            if model.operatorCodes[op.opcodeIndex].builtinCode == code
+        ]
+        # Of the last block keys and values are of all tokens; query, output and feed-forward network, pooler and
+        # head are not.
+        assert sorted(rows) == [1] * 6 + [length] * 8

@@ -338,3 +338,15 @@ assert "torch" not in sys.modules and "nncf" not in sys.modules
 def test_a_worker_does_without_torch(files):
     command = [sys.executable, "-c", OPENED, str(files[1]["bf16"])]
     subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, timeout=300)
+
+
+@pytest.mark.parametrize("family", TEXT_FAMILIES)
+def test_the_last_block_computes_one_token_where_the_head_reads_no_other(family, tmp_path):
+    export(tiny_model(family, layers=2).eval(), tmp_path)
+    graph = infer.openvino.Core().read_model(tmp_path / "openvino_model.xml")
+    graph.reshape({entry.any_name: [3, 9] for entry in graph.inputs})
+    products = [op.output(0).shape for op in graph.get_ordered_ops() if op.get_type_name() == "MatMul"]
+    tokens = [shape[1] for shape in products if len(shape) == 3]
+    # Four products of the attention in some order, and those of the feed-forward network.
+    assert sorted(tokens[-6:-2]) == [1, 1, 9, 9] and tokens[-2:] == [1, 1]
+    assert set(tokens[:-6]) == {9}
