@@ -28,9 +28,10 @@ class Target:
         length: Tokens per text for the speed-up.
         runtime: Runtime of the speed-up, as ``lit-compress benchmark --runtimes`` names it. What computes with integers
             is measured with 8 bits everywhere. Parts cost other shares of the time there than in torch: a head that is
-            alone in its attention costs two in torch and little more than one in ONNX Runtime, where the neurons of the
-            last block cost a sixth of those of others (25 tokens), because one token is computed there. Models of every
-            size are exported for it once, which takes less than a minute for ONNX Runtime and several for LiteRT.
+            alone in its attention costs two in torch and little more than one in ONNX Runtime; and the neurons of the
+            last block cost a sixth of those of others (25 tokens, ONNX Runtime), because exports compute one token
+            there. Models of every size are exported for it once, which takes less than a minute for ONNX Runtime and
+            several for LiteRT.
     """
 
     sparsity: float | None = None
