@@ -139,7 +139,7 @@ class _Last:
     ) -> Any:
         if module is self.core and self.states is not None:
             # The model's code has split keys and values as if they were of one token.
-            heads = (self.where.attention.heads, self.where.attention.head_width)
+            heads = (-1, self.where.attention.head_width)
             key, value = (self.rows[name].unflatten(2, heads).transpose(1, 2) for name in ("key", "value"))
             if attention_mask is not None and attention_mask.dim() == _WHOLE_MASK:
                 attention_mask = attention_mask[:, :, :1]

@@ -123,7 +123,7 @@ def _activations(editor: GraphEditor) -> dict[str, str]:
     for node in editor.old:
         if _is_product(editor, node):
             before = editor.producers.get(node.input[0])
-            while before is not None and before.op_type in ("Gather", "Reshape", "Transpose"):
+            while before is not None and before.op_type in ("Gather", "Reshape", "Slice", "Transpose"):
                 before = editor.producers.get(before.input[0])
             kinds[node.input[0]] = "" if before is None else before.op_type
     return kinds
