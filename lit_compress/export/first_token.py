@@ -20,6 +20,7 @@ from lit_compress.export.attention import attention_of_export
 from lit_compress.export.logits import is_text_classifier
 from lit_compress.export.parity import max_length, reference
 from lit_compress.models.anatomy import FAMILIES, Attention, dissect
+from lit_compress.quantization.inputs import input_quantizers_of
 
 _NAME = "lit_compress_first_token"
 _FUSED = "sdpa"
@@ -49,9 +50,11 @@ def last_attention(model: PreTrainedModel) -> LastAttention | None:
         model: The model, on the CPU and in eval mode.
 
     Returns:
-        ``None`` where the head reads more, queries are computed together with keys, or the family is not known.
+        ``None`` where the head reads more, queries are computed together with keys, the family is not known, or
+        inputs are rounded to the range of the batch at hand, which is that of all its tokens.
     """
-    if model.config.model_type not in FAMILIES or not is_text_classifier(model):
+    dynamic = any(quantizer.observer is None for _, quantizer in input_quantizers_of(model))
+    if dynamic or model.config.model_type not in FAMILIES or not is_text_classifier(model):
         return None
     blocks = dissect(model).blocks
     found = [(block.path, block.attentions) for block in blocks if block.attentions]
@@ -114,7 +117,8 @@ class _Last:
         _, *others = self.where.attention.inputs
         for name, stretch in zip(("key", "value"), others, strict=True):
             module = model.get_submodule(stretch.module)
-            yield module.register_forward_pre_hook(self.read_all)
+            # Before those that round what it reads.
+            yield module.register_forward_pre_hook(self.read_all, prepend=True)
             yield module.register_forward_hook(partial(self.keep_rows, name))
 
     def keep_first(self, block: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -146,7 +150,6 @@ class _Last:
         return self.inside(module, query, key, value, attention_mask, **kwargs)
 
 
-@torch.inference_mode()
 def _calls(model: PreTrainedModel, path: str) -> int:
     """Return how often a forward pass calls a module."""
     calls: list[nn.Module] = []

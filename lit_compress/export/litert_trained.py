@@ -54,7 +54,7 @@ def export_trained_litert(model: PreTrainedModel, path: str | Path) -> float:
     check_litert()
     model = copy.deepcopy(model).cpu().float().eval()
     plain, matrices, inputs = take_apart(model)
-    where = last_attention(plain)
+    where = last_attention(model)
     refuse_dynamic(inputs, "LiteRT")
     products: dict[str, Product] = {}
     for name, stored in matrices.items():

@@ -27,7 +27,7 @@ from transformers import PreTrainedModel
 from lit_compress.benchmark.runtimes.base import Batch
 from lit_compress.benchmark.runtimes.onnx import OnnxFp32, OnnxInt8, OnnxSession, check_onnx
 from lit_compress.benchmark.workload import token_batch
-from lit_compress.export.first_token import first_token_alone, last_attention
+from lit_compress.export.first_token import LastAttention, first_token_alone, last_attention
 from lit_compress.export.fused_attention import exported_attention
 from lit_compress.export.logits import check_text_classifier
 from lit_compress.export.onnx_graph import MICROSOFT, data_file, save_graph, share_constants
@@ -69,7 +69,7 @@ def export_onnx(model: PreTrainedModel, path: str | Path) -> float:
 
     def make(folder: Path) -> onnx.ModelProto:
         try:
-            return trace(model, folder / "traced.onnx")
+            return trace(model, folder / "traced.onnx", last_attention(model))
         except (RuntimeError, TypeError, torch.onnx.errors.OnnxExporterError) as error:
             raise ValueError(
                 f"Expected a model that ONNX can express but got {type(model).__name__}, which stops with "
@@ -173,13 +173,13 @@ class _Logits(nn.Module):
         return self.model(**dict(zip(self.names, inputs, strict=True))).logits
 
 
-def trace(model: PreTrainedModel, path: Path, first_token: bool = True) -> onnx.ModelProto:
+def trace(model: PreTrainedModel, path: Path, where: LastAttention | None) -> onnx.ModelProto:
     """Return the float32 graph of a text classifier.
 
     Args:
         model: The model, on the CPU, in float32 and eval mode.
         path: A place for a file that is as large as the graph.
-        first_token: Whether what only the head reads is left out; see ``first_token``.
+        where: From where on one token is computed.
 
     Raises:
         ValueError: It is no text classifier, or computes its attention itself.
@@ -193,7 +193,6 @@ def trace(model: PreTrainedModel, path: Path, first_token: bool = True) -> onnx.
     axes: dict[str, dict[int, str]] = {name: {0: "batch", 1: "length"} for name in names}
     mask = torch.tensor([[1] * 9, [1] * 5 + [0] * 4])
     ids = mask * 7 + (1 - mask) * (model.config.pad_token_id or 0)
-    where = last_attention(model) if first_token else None
     narrow = first_token_alone(model, where)
     with exported_attention(model), narrow, torch.inference_mode(), warnings.catch_warnings():
         # The exporter is deprecated, and tracing warns of every size that becomes a constant; the parity

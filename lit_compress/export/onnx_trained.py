@@ -18,6 +18,7 @@ import torch
 from transformers import PreTrainedModel
 
 from lit_compress.benchmark.runtimes.onnx import check_onnx
+from lit_compress.export.first_token import last_attention
 from lit_compress.export.onnx import trace, write_checked
 from lit_compress.export.onnx_attention import join_projections
 from lit_compress.export.onnx_graph import MICROSOFT, GraphEditor
@@ -72,9 +73,7 @@ def export_trained(model: PreTrainedModel, path: str | Path) -> float:
     products, tables = by_content(plain, matrices, inputs, "ONNX Runtime")
 
     def make(folder: Path) -> onnx.ModelProto:
-        # The range of the batch at hand is that of all its tokens.
-        fixed = all(how.grid is not None for how in inputs.values())
-        graph = trace(plain, folder / "traced.onnx", first_token=fixed)
+        graph = trace(plain, folder / "traced.onnx", last_attention(model))
         _round_graph(graph, products, tables)
         return graph
 

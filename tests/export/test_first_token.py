@@ -6,8 +6,10 @@ import torch
 from torch import nn
 from transformers import GPT2Config, GPT2ForSequenceClassification
 
+from lit_compress.callbacks.student import deployable
 from lit_compress.export.first_token import first_token_alone, last_attention
 from tests.export.test_ragged import ragged
+from tests.quantization.test_fake_model import trained
 from tests.tiny import TEXT_FAMILIES, tiny_batch, tiny_bert, tiny_model
 
 
@@ -93,6 +95,18 @@ def test_models_without_a_first_token_to_read_stay_as_they_are():
     assert last_attention(GPT2ForSequenceClassification(GPT2Config(**sizes)).eval()) is None
     assert last_attention(tiny_model("vit").eval()) is None
     assert last_attention(tiny_bert().eval().bert) is None
+
+
+def test_inputs_with_fixed_ranges_are_rounded_as_before():
+    model = deployable(trained(tiny_bert(), {}))
+    wanted, where = logits(model), last_attention(model)
+    with first_token_alone(model, where):
+        np.testing.assert_allclose(logits(model), wanted, atol=1e-5, rtol=1e-5)
+    assert where is not None
+
+
+def test_inputs_with_the_range_of_all_tokens_are_left_to_them():
+    assert last_attention(deployable(trained(tiny_bert(), {"ranges": "dynamic"}))) is None
 
 
 def test_ranges_of_the_batch_at_hand_do_not_hide_what_the_head_reads():

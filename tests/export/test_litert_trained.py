@@ -181,7 +181,9 @@ def test_refuses_a_matrix_that_the_graph_does_not_hold(tmp_path, monkeypatch):
     model = deployable(trained(tiny_bert(layers=1), {}))
     other = tiny_bert(layers=1, seed=5).eval()
     convert = litert_trained.convert
-    monkeypatch.setattr(litert_trained, "convert", lambda plain, lengths, where: convert(other, lengths, where))
+    monkeypatch.setattr(
+        litert_trained, "convert", lambda plain, lengths, where: convert(other, lengths, where)
+    )
     with pytest.raises(ValueError, match="Expected to find the matrix bert.encoder"):
         export_trained_litert(model, tmp_path / "model.tflite")
     assert list(tmp_path.iterdir()) == []

@@ -10,20 +10,21 @@ from tests.export.test_onnx_trained import rows
 from tests.quantization.test_fake_model import trained
 from tests.tiny import TEXT_FAMILIES, tiny_model
 
-onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper  # noqa: E402
 
 from lit_compress.benchmark.runtimes.onnx import OnnxSession  # noqa: E402
-from lit_compress.export import onnx as export  # noqa: E402
+from lit_compress.export import onnx, onnx_trained  # noqa: E402
+from lit_compress.export.first_token import last_attention  # noqa: E402
 from lit_compress.export.onnx import export_onnx, quantize_onnx, trace  # noqa: E402
 from lit_compress.export.onnx_trained import export_trained  # noqa: E402
 
 
 def tokens_of(model, tmp_path):
     """The number of tokens, of nine, that every product and attention of a graph is computed for."""
-    graph = trace(model.eval(), tmp_path / "traced.onnx")
+    graph = trace(model.eval(), tmp_path / "traced.onnx", last_attention(model))
     names = [n.output[0] for n in graph.graph.node if n.op_type in ("MatMul", "MultiHeadAttention")]
     graph.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     session = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -63,7 +64,8 @@ def test_logits_stay(kind, family, tmp_path, monkeypatch):
         return session.logits(session.run(session.inputs(rows(model))))
 
     write(tmp_path / "first.onnx")
-    monkeypatch.setattr(export, "last_attention", lambda model: None)
+    for module in (onnx, onnx_trained):
+        monkeypatch.setattr(module, "last_attention", lambda model: None)
     write(tmp_path / "all.onnx")
     first, every = logits(tmp_path / "first.onnx"), logits(tmp_path / "all.onnx")
     with torch.inference_mode():

@@ -165,7 +165,7 @@ def test_refuses_a_matrix_that_the_graph_does_not_hold(tmp_path, monkeypatch):
     model = deployable(trained(tiny_bert(layers=1), {}))
     other = copy.deepcopy(tiny_bert(layers=1, seed=5)).eval()
     monkeypatch.setattr(
-        onnx_trained, "trace", lambda plain, path, first_token, trace=onnx_trained.trace: trace(other, path)
+        onnx_trained, "trace", lambda plain, path, where, trace=onnx_trained.trace: trace(other, path, where)
     )
     with pytest.raises(ValueError, match="Expected to find the matrix bert.embeddings"):
         export_trained(model, tmp_path / "model.onnx")
