@@ -164,7 +164,7 @@ def _calls(model: PreTrainedModel, path: str) -> int:
 
 
 def _reads_first_token(model: PreTrainedModel, last_block: str) -> bool:
-    """Whether the logits are the same numbers when all other tokens of the last block are none."""
+    """Whether the logits are the same numbers when all other tokens of the last block are NaN."""
     wanted, calls, spoiled = reference(model, _text(model)), _calls(model, last_block), []
 
     def spoil(block: nn.Module, args: Any, output: Any) -> Any:
