@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
@@ -63,9 +65,13 @@ def last_attention(model: PreTrainedModel) -> LastAttention | None:
     path, (attention,) = found[-1]
     apart = len({stretch.module for stretch in attention.inputs}) == len(attention.inputs)
     alike = all(stretch.width == attention.head_width for stretch in attention.inputs)
-    if not apart or not alike or not _reads_first_token(model, blocks[-1].path):
+    if not apart or not alike:
         return None
-    return LastAttention(path, attention, _calls(model, path))
+    last = blocks[-1].path
+    logits, calls = _called(model, {path, last})
+    # The same bits: nothing of the other tokens is read.
+    reads_first = np.array_equal(_spoiled(model, last, calls[last]), logits)
+    return LastAttention(path, attention, calls[path]) if reads_first else None
 
 
 @contextmanager
@@ -150,26 +156,28 @@ class _Last:
         return self.inside(module, query, key, value, attention_mask, **kwargs)
 
 
-def _calls(model: PreTrainedModel, path: str) -> int:
-    """Return how often a forward pass calls a module."""
-    calls: list[nn.Module] = []
-    handle = model.get_submodule(path).register_forward_hook(
-        lambda module, args, output: calls.append(module)
-    )
+def _called(model: PreTrainedModel, paths: set[str]) -> tuple[npt.NDArray[np.float32], Counter[str]]:
+    """Return the logits of a text, and how often a forward pass calls each of some modules."""
+    calls: Counter[str] = Counter()
+    handles = [
+        model.get_submodule(path).register_forward_hook(lambda *_, path=path: calls.update([path]))
+        for path in paths
+    ]
     try:
-        reference(model, _text(model))
+        return reference(model, _text(model)), calls
     finally:
-        handle.remove()
-    return len(calls)
+        for handle in handles:
+            handle.remove()
 
 
-def _reads_first_token(model: PreTrainedModel, last_block: str) -> bool:
-    """Whether the logits are the same numbers when all other tokens of the last block are NaN."""
-    wanted, calls, spoiled = reference(model, _text(model)), _calls(model, last_block), []
+def _spoiled(model: PreTrainedModel, last_block: str, calls: int) -> npt.NDArray[np.float32]:
+    """Return the logits of the text when all tokens of the last block but the first are NaN."""
+    done = 0
 
     def spoil(block: nn.Module, args: Any, output: Any) -> Any:
-        spoiled.append(block)
-        if len(spoiled) < calls:
+        nonlocal done
+        done += 1
+        if done < calls:
             return None
         states, *others = output if isinstance(output, tuple) else (output,)
         states = states.clone()
@@ -178,7 +186,7 @@ def _reads_first_token(model: PreTrainedModel, last_block: str) -> bool:
 
     handle = model.get_submodule(last_block).register_forward_hook(spoil)
     try:
-        return np.array_equal(reference(model, _text(model)), wanted)
+        return reference(model, _text(model))
     finally:
         handle.remove()
 

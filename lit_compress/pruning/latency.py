@@ -84,14 +84,15 @@ class LatencyTable:
     An attention with ``k`` kept heads and a feed-forward network with ``k`` kept neurons cost what the table says,
     between its points what lies on the straight line. Runtimes that compute one token in the last block have curves for
     it alone. A block costs something of its own (norms, residual sums),
-    which only goes with the whole block. All else is constant: embeddings, pooler, task head, and the vocabulary.
+    which only goes with the whole block. All else is constant: embeddings, pooler, task head, the vocabulary, and,
+    where the last block has curves of its own, what its attention costs besides its heads.
     Where hidden dimensions are pruned too, each part is multiplied with a factor that was measured at a few hidden
     sizes; that the factor does not depend on the number of heads and neurons is an approximation.
 
     Args:
         curves: Curve of each kind of part over its kept units, 0 at 0 units, in milliseconds.
         layer: Milliseconds of a block besides its parts, by the path of its list with ``*`` for its number.
-        constant: Milliseconds of everything outside the blocks.
+        constant: Milliseconds of all else.
         hidden: Factor over the hidden size of each kind, and of ``constant`` and ``layer``; ``None`` where the
             hidden size was not varied.
         model: The model whose gates are counted.

@@ -72,7 +72,7 @@ class Figures:
     Args:
         curves: Milliseconds of one part by its kind.
         layer: Milliseconds of one block by its pattern.
-        constant: Milliseconds of everything outside the blocks.
+        constant: Milliseconds of all else.
         hidden: Factors over the hidden size.
     """
 

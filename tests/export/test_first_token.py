@@ -70,17 +70,17 @@ def test_blocks_of_different_sizes_and_without_attention(family, headless, last)
         np.testing.assert_allclose(logits(model), wanted, atol=1e-5, rtol=1e-5)
 
 
-class _Mean(nn.Module):
+class Mean(nn.Module):
     def forward(self, hidden):
         return hidden.mean(1)
 
 
-class _Second(nn.Module):
+class Second(nn.Module):
     def forward(self, hidden):
         return hidden[:, 1] + hidden[:, 0]
 
 
-@pytest.mark.parametrize("pooler", [_Mean, _Second])
+@pytest.mark.parametrize("pooler", [Mean, Second])
 def test_a_head_that_reads_another_token_leaves_the_model_as_it_is(pooler):
     model = tiny_bert().eval()
     model.bert.pooler = pooler()

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from lit_compress.callbacks.student import deployable
+from tests.export.test_first_token import Mean
 from tests.export.test_onnx_trained import rows
 from tests.quantization.test_fake_model import trained
 from tests.tiny import TEXT_FAMILIES, tiny_model
@@ -81,12 +81,7 @@ def error(got, expected):
     return np.sqrt(np.mean((got - expected) ** 2) / np.mean(expected**2))
 
 
-class _Mean(nn.Module):
-    def forward(self, hidden):
-        return hidden.mean(1)
-
-
 def test_a_head_that_reads_every_token_leaves_the_graph_as_it_is(tmp_path):
     model = tiny_model("bert", layers=2).eval()
-    model.bert.pooler = _Mean()
+    model.bert.pooler = Mean()
     assert tokens_of(model, tmp_path) == [9] * 14
