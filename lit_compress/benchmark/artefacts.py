@@ -44,7 +44,7 @@ _SAMPLES = "samples.npz"
 # Tells the clean process that what it exports is timed and thrown away.
 _ONLY_TIMED = "LIT_COMPRESS_ONLY_TIMED"
 #: Raised when the same model and libraries lead to another artefact than before.
-BUILD_VERSION = 15
+BUILD_VERSION = 16
 # Artefacts of old checkpoints go when there are more bytes than this, those of the last hour never.
 _KEEP_BYTES = 4 * 2**30
 _KEEP_SECONDS = 3600

@@ -20,7 +20,7 @@ Pooler and head stay in float32: they read one token, and take no time. No matri
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -47,6 +47,8 @@ _EXPONENT = 0.7
 _LEAST = 0.1
 # Keeps a token whose activations are all zero from dividing by zero.
 _TINY = 1e-6
+# Kinds of nodes that take some tokens of an activation.
+_PICKING = ("Gather", "Slice")
 # Kinds of nodes with a least output, and how far that is below zero: the size of a token is at least it.
 _LEAST_OUTPUT = {"Gelu": 0.17, "Relu": _TINY}
 
@@ -86,6 +88,18 @@ def activations(model: onnx.ModelProto) -> dict[str, str]:
     return _activations(GraphEditor(model))
 
 
+def of_all_tokens(model: onnx.ModelProto, names: Iterable[str]) -> dict[str, str]:
+    """Return which activation each takes a few tokens of, or itself where it holds them all."""
+    producers = GraphEditor(model).producers
+    found = {}
+    for name in names:
+        whole = name
+        while whole in producers and producers[whole].op_type in _PICKING:
+            whole = producers[whole].input[0]
+        found[name] = whole
+    return found
+
+
 def quantize_graph(model: onnx.ModelProto, ranges: Mapping[str, Range], fixed: bool = False) -> None:
     """Compute the products of a text classifier with constant matrices in int8.
 
@@ -123,7 +137,7 @@ def _activations(editor: GraphEditor) -> dict[str, str]:
     for node in editor.old:
         if _is_product(editor, node):
             before = editor.producers.get(node.input[0])
-            while before is not None and before.op_type in ("Gather", "Reshape", "Slice", "Transpose"):
+            while before is not None and before.op_type in (*_PICKING, "Reshape", "Transpose"):
                 before = editor.producers.get(before.input[0])
             kinds[node.input[0]] = "" if before is None else before.op_type
     return kinds

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from lit_compress.benchmark.runtimes.base import Batch
 from lit_compress.benchmark.runtimes.onnx import OnnxInt8Static, check_onnx
 from lit_compress.export.onnx import write_checked
-from lit_compress.export.onnx_int8 import ATTENDED, NORMALISED, activations, quantize_graph
+from lit_compress.export.onnx_int8 import ATTENDED, NORMALISED, activations, of_all_tokens, quantize_graph
 from lit_compress.export.onnx_ranges import observe_ranges
 
 if TYPE_CHECKING:
@@ -52,7 +52,10 @@ def quantize_onnx_static(
 
         graph = onnx.load(source)
         names = [name for name, kind in activations(graph).items() if kind in (*NORMALISED, *ATTENDED)]
-        quantize_graph(graph, observe_ranges(onnx.load(source), names, samples, folder), fixed=True)
+        # First tokens alone are few: what reads them gets the range of all tokens.
+        whole = of_all_tokens(graph, names)
+        found = observe_ranges(onnx.load(source), sorted(set(whole.values())), samples, folder)
+        quantize_graph(graph, {name: found[whole[name]] for name in names}, fixed=True)
         return graph
 
     return write_checked(make, Path(path), model, OnnxInt8Static.tolerance, "the calibrated int8 ONNX file")

@@ -97,7 +97,7 @@ def test_weights_beside_the_graph_are_calibrated_too(files, tmp_path, monkeypatc
     assert {path.name for path in tmp_path.iterdir()} == {
         f"{name}.onnx{data}" for name in ("float32", "static") for data in ("", ".data")
     }
-    assert error(run(tmp_path / "static.onnx", 30), wanted(model, 30)) < 0.15
+    assert error(run(tmp_path / "static.onnx", 30), wanted(model, 30)) < 0.1
     np.testing.assert_array_equal(run(tmp_path / "static.onnx", 30), run(folder / "static.onnx", 30))
 
 
