@@ -42,8 +42,8 @@ from lit_compress.pruning.fixed_gates import apply_fixed_gates
 from lit_compress.pruning.gates import gates_of
 from lit_compress.pruning.groups import find_groups, tensor_of
 from lit_compress.pruning.latency import LatencyTable
-from lit_compress.pruning.latency_measure import make_inputs
 from lit_compress.pruning.latency_runtime import to_integers
+from lit_compress.pruning.sample_inputs import make_inputs
 from lit_compress.pruning.shrink import shrink
 from lit_compress.pruning.target import Target
 

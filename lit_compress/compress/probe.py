@@ -20,8 +20,8 @@ from lit_compress.compress.wish import speedup_of
 from lit_compress.export.parity import only_timed
 from lit_compress.models.architecture import block_list
 from lit_compress.models.checkpoint import save_folder
-from lit_compress.pruning.latency_measure import make_inputs
 from lit_compress.pruning.latency_runtime import to_integers
+from lit_compress.pruning.sample_inputs import make_inputs
 
 #: Speed-ups of the structure, by the table of latencies, at which models are tried.
 GRID = (1.0, 2.0, 4.0, 8.0, 16.0)

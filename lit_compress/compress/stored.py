@@ -18,8 +18,8 @@ from lit_compress.compress.wish import speedup_of
 from lit_compress.export.parity import only_timed
 from lit_compress.models.checkpoint import save_folder
 from lit_compress.pruning.factorize_embedding import factorize_embedding
-from lit_compress.pruning.latency_measure import make_inputs
 from lit_compress.pruning.latency_runtime import to_integers
+from lit_compress.pruning.sample_inputs import make_inputs
 
 
 def as_stored(model: PreTrainedModel, storage: Storage) -> PreTrainedModel:

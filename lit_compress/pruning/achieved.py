@@ -11,9 +11,11 @@ from transformers import PreTrainedModel
 
 from lit_compress.benchmark.devices import open_device
 from lit_compress.benchmark.intervals import Ratio
-from lit_compress.pruning.latency_measure import make_inputs, plain_copy, quiet, time_in_turns
+from lit_compress.pruning.latency_measure import plain_copy
 from lit_compress.pruning.latency_runtime import forward_pass
+from lit_compress.pruning.sample_inputs import make_inputs
 from lit_compress.pruning.target import Target
+from lit_compress.pruning.timing import quiet, time_in_turns
 
 _SECONDS = 10.0
 

@@ -29,7 +29,8 @@ from lit_compress.models.anatomy import dissect
 from lit_compress.models.transforms import transforms_of
 from lit_compress.processes import train_together
 from lit_compress.pruning.latency import Curve, LatencyTable, parts_of, pattern
-from lit_compress.pruning.latency_measure import Figures, measure_figures
+from lit_compress.pruning.latency_figures import Figures
+from lit_compress.pruning.latency_measure import measure_figures
 from lit_compress.pruning.latency_setting import Setting
 
 # Raise it when tables are measured in another way.

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from lit_compress.benchmark.workload import token_batch
 from lit_compress.export.parity import max_length
-from lit_compress.pruning.latency_measure import make_inputs
+from lit_compress.pruning.sample_inputs import make_inputs
 
 # Tokens of the texts: padding of several lengths.
 _LENGTHS = (17, 9, 2, 13)

@@ -7,7 +7,7 @@ from lit_compress.compress.planning import Storage
 from lit_compress.compress.stored import as_stored
 from lit_compress.models.checkpoint import load, save_folder
 from lit_compress.models.transforms import transforms_of
-from lit_compress.pruning.latency_measure import make_inputs
+from lit_compress.pruning.sample_inputs import make_inputs
 from lit_compress.quantization.stored import stored_of
 from tests.tiny import tiny_bert
 

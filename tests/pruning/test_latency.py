@@ -11,13 +11,15 @@ import torch
 
 from lit_compress.benchmark.runtimes.onnx import OnnxFp32
 from lit_compress.export.parity import ParityError
-from lit_compress.pruning import latency_cache, latency_measure
+from lit_compress.models.anatomy import dissect
+from lit_compress.pruning import latency_cache, latency_measure, latency_sizes, timing
 from lit_compress.pruning.groups import find_groups
 from lit_compress.pruning.latency import Curve, LatencyTable, speedup_figures
 from lit_compress.pruning.latency_cache import read_figures, table_key, table_path, write_figures
-from lit_compress.pruning.latency_measure import Figures
+from lit_compress.pruning.latency_figures import Figures, monotone
 from lit_compress.pruning.latency_runtime import forward_pass, to_integers
 from lit_compress.pruning.latency_setting import Setting
+from lit_compress.pruning.sample_inputs import make_inputs
 from lit_compress.pruning.target import Target, cost_of
 from tests.tiny import tiny_bert, tiny_model
 
@@ -301,14 +303,14 @@ def measure_with(monkeypatch, clock, model, varied=False, length=8):
             return type("Took", (), {"seconds": clock(call.args[0]) / 1000})
 
     monkeypatch.setattr(latency_measure, "open_device", lambda device, threads: Clock)
-    monkeypatch.setattr(latency_measure, "_ROUNDS", 2)
+    monkeypatch.setattr(timing, "_ROUNDS", 2)
     return latency_measure.measure_figures(model, varied, Setting(batch=2, length=length))
 
 
 def cost_of_parts(model):
     """2 ms, 0.5 per layer, 1 and 0.25 per head for an attention that has any, 0.125 per neuron."""
     ms = 2.0
-    for block in latency_measure.dissect(model).blocks:
+    for block in dissect(model).blocks:
         ms += 0.5 + sum(1 + 0.25 * attention.heads for attention in block.attentions)
         ms += 0.125 * block.feed_forward.neurons if block.feed_forward is not None else 0
     return ms
@@ -335,7 +337,7 @@ def test_the_full_model_decides_what_the_parts_take_together(monkeypatch):
 
     def clock(m):
         # All parts in one model are a tenth slower than each of them alone.
-        both = all(b.attentions and b.feed_forward is not None for b in latency_measure.dissect(m).blocks)
+        both = all(b.attentions and b.feed_forward is not None for b in dissect(m).blocks)
         return cost_of_parts(m) + (3.0 if both else 0.0)
 
     found = measure_with(monkeypatch, clock, model)
@@ -349,7 +351,7 @@ def test_hidden_sizes_are_told_apart(monkeypatch):
     model = tiny_bert(layers=2)
 
     def clock(m):
-        return cost_of_parts(m) * latency_measure.dissect(m).stream.size / 32
+        return cost_of_parts(m) * dissect(m).stream.size / 32
 
     found = measure_with(monkeypatch, clock, model, varied=True)
     assert set(found.hidden) == {HEADS, NEURONS, "constant", "layer"}
@@ -368,15 +370,15 @@ def test_short_passes_are_timed_with_their_weights_in_the_cache():
         return 1.0 if name == "long" else 0.02 if len(turns[name]) % 4 == 1 else 0.01
 
     calls = {name: (lambda name=name: name) for name in turns}
-    times = latency_measure.time_in_turns(calls, clock, "", seconds=60)
+    times = timing.time_in_turns(calls, clock, "", seconds=60)
     assert times["short"][1:] == pytest.approx([0.01] * (len(times["short"]) - 1), rel=0.5)
-    assert len(turns["long"]) == latency_measure._ROUNDS + 2
-    assert len(turns["short"]) == 1 + 4 * (latency_measure._ROUNDS + 1)
+    assert len(turns["long"]) == timing._ROUNDS + 2
+    assert len(turns["short"]) == 1 + 4 * (timing._ROUNDS + 1)
 
 
 def test_noise_does_not_make_a_larger_part_faster():
-    assert latency_measure._monotone([1, 3, 2, 4, 4, 1]) == pytest.approx([1, 2.5, 2.5, 3, 3, 3])
-    assert latency_measure._monotone([1, 2, 3]) == [1, 2, 3]
+    assert monotone([1, 3, 2, 4, 4, 1]) == pytest.approx([1, 2.5, 2.5, 3, 3, 3])
+    assert monotone([1, 2, 3]) == [1, 2, 3]
 
 
 def test_measuring_leaves_the_model_and_the_threads_alone(monkeypatch):
@@ -392,7 +394,7 @@ def test_measuring_leaves_the_model_and_the_threads_alone(monkeypatch):
 def test_a_real_clock_gives_a_table_that_rises(monkeypatch, tmp_path):
     """The one measurement with a real clock: only what is true of any clock is looked at."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(latency_measure, "_SECONDS", 0.1)
+    monkeypatch.setattr(timing, "_SECONDS", 0.1)
     model = tiny_bert(layers=2)
     groups = find_groups(model, ["head", "neuron", "layer"])
     found = LatencyTable.of(model, groups, Setting(batch=2, length=8))
@@ -404,7 +406,7 @@ def test_a_real_clock_gives_a_table_that_rises(monkeypatch, tmp_path):
 
 def test_refuses_texts_that_the_model_cannot_read():
     with pytest.raises(ValueError, match="length from 1 to 130"):
-        latency_measure.make_inputs(tiny_bert(layers=1), 1, 513)
+        make_inputs(tiny_bert(layers=1), 1, 513)
 
 
 # -- other runtimes --------------------------------------------------------------------------------
@@ -419,7 +421,7 @@ def calls_of(monkeypatch, model, runtime, varied):
         return {size: [1.0] for size in calls}
 
     monkeypatch.setattr(latency_measure, "time_in_turns", collect)
-    monkeypatch.setattr(latency_measure, "_HIDDEN", (1 / 2, 1))
+    monkeypatch.setattr(latency_sizes, "_HIDDEN", (1 / 2, 1))
     latency_measure.measure_figures(model, varied, Setting(batch=2, length=8, runtime=runtime))
     return kept
 
@@ -467,7 +469,7 @@ def test_the_last_block_has_prices_of_its_own_where_the_table_has_them():
 
 def cost_with_a_narrow_end(model):
     """As :func:`cost_of_parts`, but a tenth behind the keys and values of the last attention that is left."""
-    blocks = latency_measure.dissect(model).blocks
+    blocks = dissect(model).blocks
     last = max((number for number, block in enumerate(blocks) if block.attentions), default=len(blocks))
     ms = 2.0
     for number, block in enumerate(blocks):
@@ -511,7 +513,7 @@ def test_a_table_is_of_the_kinds_that_its_runtime_tells_apart():
 def test_integers_are_measured_with_8_bits_everywhere():
     pytest.importorskip("onnxruntime")
     model = tiny_bert(layers=2).eval()
-    inputs = latency_measure.make_inputs(model, 2, 8)
+    inputs = make_inputs(model, 2, 8)
     rounded = copy.deepcopy(model)
     to_integers(rounded, inputs)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -528,7 +530,7 @@ def test_a_model_that_is_only_timed_need_not_be_near_to_be_exported(monkeypatch,
 
     monkeypatch.setattr(OnnxFp32, "tolerance", 0.0)
     model = tiny_bert(layers=1).eval()
-    inputs = latency_measure.make_inputs(model, 1, 8)
+    inputs = make_inputs(model, 1, 8)
     assert forward_pass(model, inputs, "onnx-fp32", threads=1)().shape == (1, 3)
     with pytest.raises(ParityError, match="within 0 of their size"):  # and it is checked again
         export_onnx(model, tmp_path / "model.onnx")
@@ -539,7 +541,7 @@ def test_an_export_leaves_random_numbers_and_the_terminal_alone(capfd):
     model = tiny_bert(layers=1).eval()
     torch.manual_seed(3)
     state = torch.get_rng_state()
-    forward_pass(model, latency_measure.make_inputs(model, 1, 8), "onnx-int8", threads=1)
+    forward_pass(model, make_inputs(model, 1, 8), "onnx-int8", threads=1)
     assert torch.equal(torch.get_rng_state(), state)
     assert capfd.readouterr().err == ""
     os.write(2, b"still there")
@@ -581,7 +583,7 @@ def test_a_missing_library_names_its_extra(monkeypatch):
     monkeypatch.setattr("lit_compress.benchmark.runtimes.onnx.require", missing)
     model = tiny_bert(layers=1)
     with pytest.raises(ImportError, match="pip install"):
-        forward_pass(model, latency_measure.make_inputs(model, 1, 8), "onnx-int8", threads=1)
+        forward_pass(model, make_inputs(model, 1, 8), "onnx-int8", threads=1)
 
 
 def test_key_names_what_a_table_depends_on():
