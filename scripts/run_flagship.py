@@ -30,8 +30,9 @@ class Target:
         share: Share of the teacher's bytes; or ``megabytes`` with the tokenizer.
         megabytes: See ``share``.
         bought: Least speed-up over the teacher in the same runtime.
-        asked: Speed-up that is asked for, so that ``bought`` is reached too; ``speedup`` where ``None``. ONNX Runtime
-            alone makes the teacher 5.6 to 6.9 times faster with integers.
+        asked: Speed-up that is asked for; ``speedup`` where ``None``. More, so that ``bought`` is reached too (ONNX
+            Runtime alone makes the teacher 5.6 to 6.9 times faster with integers), or that the wish is also met when
+            the machine is measured in another hour.
         seeds: Seeds of the fits.
         blocks: Blocks to begin with; chosen by the plan where ``None``.
     """
@@ -55,7 +56,7 @@ WISHES = {
     "main_6x": Target(0.975, 20.0, 6.0, share=1 / 16, seeds=(0, 1, 2), asked=34.5, blocks=4),
     "near_lossless": Target(0.99, 8.0, 2.5, share=1 / 8),
     "near_lossless_2.5x": Target(0.99, 8.0, 2.5, share=1 / 8, asked=15.5),
-    "extreme": Target(0.95, 50.0, 15.0, megabytes=2.5),
+    "extreme": Target(0.95, 50.0, 15.0, megabytes=2.5, asked=56.0),
     "extreme_15x": Target(0.95, 50.0, 15.0, megabytes=2.5, asked=92.0),
 }
 
