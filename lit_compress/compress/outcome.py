@@ -78,7 +78,11 @@ def judge(wish: Wish, rows: Sequence[Row], name: str, original: str, beside: int
         (other for other in rows if other["model"] == original and other["runtime"] == row["runtime"]), None
     )
     return Outcome(
-        row, achieved, _over(row, twin), row["bytes"] + beside, _steps(rows, name, original, row["runtime"])
+        row,
+        achieved,
+        times_as_fast(row, twin),
+        row["bytes"] + beside,
+        _steps(rows, name, original, row["runtime"]),
     )
 
 
@@ -87,8 +91,16 @@ def _worst(achieved: Sequence[Achieved]) -> float:
     return max(0.0 if one.is_met else one.share for one in achieved)
 
 
-def _over(row: Row, twin: Row | None) -> tuple[float, float, float] | None:
-    """Return how many times faster a row is than another one of the same session or of one with the same baseline."""
+def times_as_fast(row: Row, twin: Row | None) -> tuple[float, float, float] | None:
+    """Return how many times faster a row is than another one, with the ends of its interval.
+
+    Args:
+        row: A row.
+        twin: One of the same session, or of one with the same baseline.
+
+    Returns:
+        ``None`` where one of them has no time.
+    """
     mine, other = look_up(row, "ratio.cpu_latency"), twin and look_up(twin, "ratio.cpu_latency")
     if not mine or not other:
         return None

@@ -6,10 +6,9 @@ import json
 import pytest
 
 
-def row(model, runtime, quality, latency, ratio, role="student", run="run"):
-    ratios = (
-        {} if ratio is None else {"cpu_latency": {"median": ratio, "low": 0.9 * ratio, "high": 1.1 * ratio}}
-    )
+def row(model, runtime, quality, latency, ratio, role="student", run="run", kept=0.98):
+    latencies = None if ratio is None else {"median": ratio, "low": 0.9 * ratio, "high": 1.1 * ratio}
+    ratios = {} if ratio is None else {"cpu_latency": latencies, "quality": kept}
     return {
         **{"model": model, "runtime": runtime, "role": role, "is_baseline": ratio is None, "run": run},
         "quality": {"value": quality, "metric": "accuracy"},
@@ -52,10 +51,37 @@ def test_every_figure_is_held_against_its_wish(folder, script):
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[1] == "98.0 % ✓ (≥ 97.5 %)"
     assert cells[2] == "90.0 % (72.0 of 80.0)"
-    assert cells[3] == "20× (18.2–22.2) ✓ (≥ 20×)"
+    assert cells[3] == "20.0× (18.2–22.2) ✓ (≥ 20×)"
     assert cells[4] == "5.0× (4.0–6.0) ✗ (≥ 6×)"
     assert cells[5] == "5.00 MB ✓ (≤ 5.62)"
+    assert cells[8] == "after its fit"
+    assert "each model when its fit had ended" in page
     assert "Added to the recipe: main-seed0: `--trainer.max_epochs=4`." in page
+
+
+def test_a_session_of_all_models_tells_speeds_better(folder, script):
+    made = script("make_flagship_table")
+    found = made.collect(folder)
+    student = str(folder / "main-seed0" / "student")
+    session = [
+        row("teacher", "torch-fp32", 0.90, 10.0, None, "teacher"),
+        row("teacher", "onnx-int8", 0.90, 2.0, 0.2, "teacher", kept=1.0),
+        row("another", "onnx-int8", 0.10, 9.0, 0.9, run="another", kept=0.1),
+        row("student", "onnx-int8", 0.873, 0.4, 0.04, run=student, kept=0.97),
+    ]
+    own = {"session": "b", "environment": {"load_before": 1.06}}
+    # A teacher of another session is another hour's.
+    other = row("teacher", "onnx-int8", 0.90, 5.0, 0.5, "teacher", kept=1.0) | own | {"session": "a"}
+    made.put_together(found, [other, *(one | own | {"bytes": 3_000_000} for one in session)])
+    page = made.page(found, made.table(found, 90_000_000), 90_000_000, "Title")
+    line = next(line for line in page.splitlines() if line.startswith("| main-seed0"))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[1] == "97.0 % ✗ (≥ 97.5 %)"
+    assert cells[3] == "25.0× (22.7–27.8) ✓ (≥ 20×)"
+    assert cells[4] == "5.0× (4.1–6.1) ✗ (≥ 6×)"
+    assert cells[5] == "4.00 MB ✓ (≤ 5.62)"
+    assert cells[6:] == ["0.40 ms", "onnx-int8", "together"]
+    assert "all models in one session, the machine's load 1.1;" in page
 
 
 def test_rows_whose_folders_are_gone_stay_in_the_table_and_in_the_picture(folder, script):
@@ -63,7 +89,9 @@ def test_rows_whose_folders_are_gone_stay_in_the_table_and_in_the_picture(folder
     found = made.collect(folder)
     first = made.table(found, 90_000_000)
     earlier = (
-        first.replace("main-seed0", "main-seed1").replace("98.0 % ✓", "99.5 % ✓").replace("20× (", "30× (")
+        first.replace("main-seed0", "main-seed1")
+        .replace("98.0 % ✓", "99.5 % ✓")
+        .replace("20.0× (", "30.0× (")
     )
     both = made.table(found, 90_000_000, f"# Title\n\n{earlier}\n\nText.")
     assert both.splitlines()[:2] == first.splitlines()[:2]
