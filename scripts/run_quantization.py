@@ -74,18 +74,26 @@ ROWS: dict[str, Row] = {
     "w4a8_nearest": Row(None, _W4A8, (0, 1, 2)),
     "w4a8_gptq": Row(None, ["--method=gptq", *_W4A8], (0, 1, 2)),
     "qat_int4_group": Row("quantize/qat_int4_group", seeds=(0, 1, 2)),
-    "channel4_nearest": Row(None, ["--bits=4", "--activations=static"]),
-    "channel4_gptq": Row(None, ["--method=gptq", "--bits=4", "--activations=static"]),
+    "channel4_nearest": Row(None, ["--bits=4", "--activations=static"], (0, 1, 2)),
+    "channel4_gptq": Row(None, ["--method=gptq", "--bits=4", "--activations=static"], (0, 1, 2)),
     "lsq_w4a8": Row("quantize/lsq_w4a8"),
     "distil_qat": Row("combine/distil_qat"),
     "distil_prune_qat": Row("combine/distil_prune_qat"),
-    "mixed_nearest": Row(None, ["--mixed=runs/quantization/bits_mixed.json", "--activations=static"]),
-    "uniform3_nearest": Row(None, ["--mixed=runs/quantization/bits_uniform3.json", "--activations=static"]),
+    "mixed_nearest": Row(
+        None, ["--mixed=runs/quantization/bits_mixed.json", "--activations=static"], (0, 1, 2)
+    ),
+    "uniform3_nearest": Row(
+        None, ["--mixed=runs/quantization/bits_uniform3.json", "--activations=static"], (0, 1, 2)
+    ),
     "mixed_gptq": Row(
-        None, ["--method=gptq", "--mixed=runs/quantization/bits_mixed.json", "--activations=static"]
+        None,
+        ["--method=gptq", "--mixed=runs/quantization/bits_mixed.json", "--activations=static"],
+        (0, 1, 2),
     ),
     "uniform3_gptq": Row(
-        None, ["--method=gptq", "--mixed=runs/quantization/bits_uniform3.json", "--activations=static"]
+        None,
+        ["--method=gptq", "--mixed=runs/quantization/bits_uniform3.json", "--activations=static"],
+        (0, 1, 2),
     ),
     "qbert_mixed": Row("quantize/qbert_mixed", mixed("mixed")),
     "uniform3": Row("quantize/qbert_mixed", mixed("uniform3")),

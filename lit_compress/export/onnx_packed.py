@@ -11,6 +11,7 @@ from lit_compress.quantization.scheme import Scheme
 
 if TYPE_CHECKING:
     from lit_compress.export.onnx_graph import GraphEditor
+    from lit_compress.export.trained import Product
 
 
 def width_of(bits: int) -> int:
@@ -87,6 +88,17 @@ def unpacked_columns(editor: GraphEditor, packed: str, name: str, columns: int, 
     least = editor.constant(f"{name}_least", np.array(scheme.lowest, np.int32))
     found = editor.add("Add", [found, least], f"{name}_moved")
     return editor.add("Cast", [found], name, to=TensorProto.INT8)
+
+
+def whole_numbers(editor: GraphEditor, found: Product, integers: npt.NDArray[Any]) -> str:
+    """Add the integers of a matrix in int8 or uint8; those of few bits share bytes in the file."""
+    scheme, name = found.stored.scheme, f"{found.name}_integers"
+    if width_of(scheme.bits) == 8:
+        return editor.constant(name, integers.astype(np.int8 if scheme.symmetric else np.uint8))
+    if editor.has_node(name):
+        return name
+    packed = editor.constant(f"{found.name}_packed", packed_columns(integers - scheme.lowest, scheme.bits))
+    return unpacked_columns(editor, packed, name, integers.shape[1], scheme)
 
 
 def _shifted(editor: GraphEditor, value: str, name: str, bits: int, direction: str) -> str:

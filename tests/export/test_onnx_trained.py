@@ -21,7 +21,7 @@ from onnx import TensorProto  # noqa: E402
 from lit_compress.benchmark import artefacts  # noqa: E402
 from lit_compress.benchmark.runtimes import runtime  # noqa: E402
 from lit_compress.benchmark.runtimes.onnx import OnnxSession  # noqa: E402
-from lit_compress.export import onnx_trained  # noqa: E402
+from lit_compress.export import onnx_tables, onnx_trained  # noqa: E402
 from lit_compress.export.onnx_packed import packed_columns, width_of  # noqa: E402
 from lit_compress.export.onnx_trained import export_trained  # noqa: E402
 from lit_compress.export.trained import by_content  # noqa: E402
@@ -83,7 +83,7 @@ def test_the_file_computes_what_was_trained(kind, family, tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_tables_that_are_not_small_are_looked_up_as_integers(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_trained, "_SMALL_TABLE", 0)
+    monkeypatch.setattr(onnx_tables, "_SMALL_TABLE", 0)
     model = deployable(trained(tiny_bert(layers=2), KINDS[kind]))
     export_trained(model, tmp_path / "model.onnx")
     torch.testing.assert_close(run(tmp_path / "model.onnx", model), wanted(model), rtol=0, atol=1e-5)
@@ -209,7 +209,7 @@ def test_columns_that_share_bytes_come_back(bits):
 def test_words_in_blocks_are_looked_up_by_one_operator(symmetric, tmp_path, monkeypatch):
     settings = {"embeddings": Scheme(4, symmetric, "group", 16)}
     model = deployable(trained(tiny_bert(layers=2), settings))
-    monkeypatch.setattr(onnx_trained, "_SMALL_TABLE", 0)
+    monkeypatch.setattr(onnx_tables, "_SMALL_TABLE", 0)
     export_trained(model, tmp_path / "model.onnx")
     kinds = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
     assert kinds.count("GatherBlockQuantized") == 3 and "BitShift" not in kinds
