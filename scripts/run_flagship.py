@@ -54,8 +54,7 @@ class Target:
 WISHES = {
     "main": Target(0.975, 20.0, 6.0, share=1 / 16, seeds=(0, 1, 2)),
     "main_6x": Target(0.975, 20.0, 6.0, share=1 / 16, seeds=(0, 1, 2), asked=34.5, blocks=4),
-    "near_lossless": Target(0.99, 8.0, 2.5, share=1 / 8),
-    "near_lossless_2.5x": Target(0.99, 8.0, 2.5, share=1 / 8, asked=15.5),
+    "near_lossless": Target(0.99, 8.0, 2.5, share=1 / 8, asked=15.5),
     "extreme": Target(0.95, 50.0, 15.0, megabytes=2.5, asked=56.0),
     "extreme_15x": Target(0.95, 50.0, 15.0, megabytes=2.5, asked=92.0),
 }
