@@ -7,7 +7,7 @@ that the page has already, and whose folders are not there any more, stay in the
         --teacher runs/sst2/teacher/model --out docs/flagship_sst2.md
 
 Every fit is measured when it ends, in another hour than the others, and with the exporter of its day. Better than that,
-measure all models in turns in one session, on a machine that does nothing else, and give the rows:
+measure all models by one command, on a machine that does nothing else, and give the rows:
 
     lit-compress benchmark runs/flagship_sst2*/*/student/model --against runs/sst2/teacher/model --runtimes onnx-int8 \
         --data runs/flagship_sst2/main_6x-seed0/measure.yaml --max-seconds 300 --out runs/flagship_sst2/together.jsonl
@@ -30,6 +30,7 @@ from lit_compress.benchmark.protocol import BASELINE_RUNTIME
 from lit_compress.compress.outcome import times_as_fast
 from lit_compress.compress.wish import speedup_of
 from lit_compress.files import read_json_lines
+from lit_compress.report.labels import place_labels
 
 
 def collect(*places: Path) -> dict[str, dict[str, Any]]:
@@ -71,11 +72,10 @@ def put_together(found: dict[str, dict[str, Any]], rows: list[dict[str, Any]]) -
         for row in rows:
             if Path(row["run"]).resolve() != place or row["runtime"] != runtime or row.get("error"):
                 continue
-            session = [other for other in rows if other["session"] == row["session"]]
-            twin = next(
-                (other for other in session if other["role"] == "teacher" and other["runtime"] == runtime),
-                None,
-            )
+            twins = [other for other in rows if other["role"] == "teacher" and other["runtime"] == runtime]
+            # The benchmark measures some models at a time, the teacher in the runtime in one of the groups. Every
+            # group has the teacher in float32, which both are held against.
+            twin = min(twins, key=lambda other: other["session"] != row["session"], default=None)
             one |= {"together": row, "same_runtime": times_as_fast(row, twin)}
 
 
@@ -152,8 +152,8 @@ def _told_of_times(found: dict[str, dict[str, Any]]) -> str:
         return "each model when its fit had ended."
     busy = f"{min(loads):.1f}" if min(loads) == max(loads) else f"{min(loads):.1f} to {max(loads):.1f}"
     return (
-        f"*together*: all models in one session, the machine's load {busy}; *after its fit*: by the command, when the "
-        "fit had ended."
+        f"*together*: all models by one `lit-compress benchmark`, the machine's load {busy}; *after its fit*: by the "
+        "command, when the fit had ended."
     )
 
 
@@ -164,14 +164,20 @@ def _words(found: dict[str, dict[str, Any]]) -> list[str]:
     return [f"\nAdded to the recipe: {'; '.join(told)}."] if told else []
 
 
-def points(found: dict[str, dict[str, Any]], rows: str) -> list[tuple[str, float, float]]:
-    """Name, speed-up and percent kept on dev of every row of the table and of the teacher in every runtime."""
+def points(
+    found: dict[str, dict[str, Any]], rows: str, together: list[dict[str, Any]]
+) -> list[tuple[str, float, float]]:
+    """Name, speed-up and percent kept on dev of every row of the table and of the teacher in every runtime.
+
+    The teacher's speed is of ``together`` where it was measured there.
+    """
     named = []
     for row in map(cells, rows.splitlines()[HEAD:]):
         kept, speedup = (float(row[place].split()[0].strip("×")) for place in (1, 3))
         named.append((f"{row[0]}, {row[5].split(' ✓')[0].split(' ✗')[0]}", speedup, kept))
     teachers: dict[str, tuple[float, float]] = {}
-    for row in (row for one in found.values() for row in one["dev"] if row["role"] == "teacher"):
+    dev = (row for one in found.values() for row in one["dev"])
+    for row in (row for row in [*dev, *together] if row["role"] == "teacher"):
         ratio = row["ratio"]
         if row["is_baseline"]:
             teachers[row["runtime"]] = 1.0, 100.0
@@ -190,7 +196,7 @@ def draw_front(all_points: list[tuple[str, float, float]], path: Path) -> None:
         if kept > best:
             best = kept
             front.append((speedup, kept))
-    figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
+    figure, axis = plt.subplots(figsize=(9, 5.5), layout="constrained")
     axis.plot(*zip(*front, strict=True), color="#999999", zorder=1)
     for name, speedup, kept in all_points:
         colour = "#0072B2" if name.startswith("teacher") else "#D55E00" if _is_named(name) else "#F5B895"
@@ -199,43 +205,24 @@ def draw_front(all_points: list[tuple[str, float, float]], path: Path) -> None:
     for name, wish in WISHES.items():
         stars.setdefault((wish.speedup, 100 * wish.quality), f"asked: {name.replace('_', ' ')}")
     axis.plot(*zip(*stars, strict=True), "*", color="black", markersize=12)
-    ticks = (1, 2, 5, 10, 20, 50)
+    ticks = (1, 2, 5, 10, 20, 50, 100)
     axis.set(
-        xscale="log", xlim=(0.8, 150), xlabel="times faster than the teacher in float32 PyTorch, one text"
+        xscale="log", xlim=(0.8, 250), xlabel="times faster than the teacher in float32 PyTorch, one text"
     )
     axis.set_xticks(ticks, [f"{tick}×" for tick in ticks])
     axis.minorticks_off()
     axis.set_ylabel("of the teacher's quality on dev, %")
     axis.spines[["top", "right"]].set_visible(False)
-    figure.draw_without_rendering()
     asked = [(name, *place) for place, name in stars.items()]
-    _write_names(axis, [*asked, *all_points])
+    named = [*asked, *sorted(all_points, key=lambda point: not _is_named(point[0]))]
+    names = [name if _is_named(name) else "" for name, *_ in named]
+    place_labels(axis, [(speedup, kept) for _, speedup, kept in named], names)
     figure.savefig(path, dpi=130)
 
 
 def _is_named(name: str) -> bool:
     """Return whether a point has its name in the picture; rows of other places are pale dots, or names cover all."""
     return name.startswith(("asked", "teacher")) or name.count(",") == 1
-
-
-def _write_names(axis: Any, named: list[tuple[str, float, float]]) -> None:
-    """Write names beside points, each at the first place where it covers no other name and no point."""
-    places = [((6, 8), "left"), ((6, -14), "left"), ((-6, 8), "right"), ((-6, -14), "right")]
-    places += [((6, 20), "left"), ((6, -26), "left"), ((-6, 20), "right"), ((-6, -26), "right")]
-    points = axis.transData.transform([figures for _, *figures in named])
-    taken: list[Any] = []
-    for name, *place in filter(lambda point: _is_named(point[0]), named):
-        for offset, side in places:
-            words = {"xytext": offset, "textcoords": "offset points", "ha": side, "fontsize": 8}
-            text = axis.annotate(name, place, **words)
-            box = text.get_window_extent()
-            free = not any(box.overlaps(other) for other in taken)
-            if free and not box.count_contains(points) and box.x0 > axis.bbox.x0:
-                break
-            text.remove()
-        else:
-            text = axis.annotate(name, place, **words)
-        taken.append(text.get_window_extent())
 
 
 def main() -> None:
@@ -246,13 +233,13 @@ def main() -> None:
         "--runs", type=Path, nargs="+", required=True, help="where run_flagship.py put the folders"
     )
     parser.add_argument("--teacher", type=Path, required=True, help="the teacher's model folder")
-    parser.add_argument("--together", type=Path, help="rows of one session of all models; see above")
+    parser.add_argument("--together", type=Path, help="rows of all models from one command; see above")
     parser.add_argument("--title", default="The flagship", help="of the page (%(default)s)")
     parser.add_argument("--out", type=Path, help="write the page to this file")
     args = parser.parse_args()
     found = collect(*args.runs)
-    if args.together:
-        put_together(found, read_json_lines(args.together))
+    together = read_json_lines(args.together) if args.together else []
+    put_together(found, together)
     size = weight_bytes(args.teacher)
     earlier = (
         args.out.read_text(encoding="utf-8").partition(NOTES)[0] if args.out and args.out.is_file() else ""
@@ -261,9 +248,10 @@ def main() -> None:
     text = page(found, rows, size, args.title)
     if args.out:
         picture = args.out.with_suffix(".png")
-        draw_front(points(found, rows), picture)
+        drawn = points(found, rows, together)
+        draw_front(drawn, picture)
         text += f"\n![Quality over speed-up of every model]({picture.name})\n"
-        if not all(_is_named(name) for name, *_ in points(found, rows)):
+        if not all(_is_named(name) for name, *_ in drawn):
             text += "\nPale dots are the rows with a comma in their name.\n"
         write_page(args.out, [text])
     print(text)

@@ -70,7 +70,7 @@ def test_a_session_of_all_models_tells_speeds_better(folder, script):
         row("student", "onnx-int8", 0.873, 0.4, 0.04, run=student, kept=0.97),
     ]
     own = {"session": "b", "environment": {"load_before": 1.06}}
-    # A teacher of another session is another hour's.
+    # The teacher of its own group goes first.
     other = row("teacher", "onnx-int8", 0.90, 5.0, 0.5, "teacher", kept=1.0) | own | {"session": "a"}
     made.put_together(found, [other, *(one | own | {"bytes": 3_000_000} for one in session)])
     page = made.page(found, made.table(found, 90_000_000), 90_000_000, "Title")
@@ -81,7 +81,21 @@ def test_a_session_of_all_models_tells_speeds_better(folder, script):
     assert cells[4] == "5.0× (4.1–6.1) ✗ (≥ 6×)"
     assert cells[5] == "4.00 MB ✓ (≤ 5.62)"
     assert cells[6:] == ["0.40 ms", "onnx-int8", "together"]
-    assert "all models in one session, the machine's load 1.1;" in page
+    assert "all models by one `lit-compress benchmark`, the machine's load 1.1;" in page
+
+
+def test_the_teacher_in_the_runtime_may_be_of_another_group_of_the_benchmark(folder, script):
+    made = script("make_flagship_table")
+    found = made.collect(folder)
+    student = str(folder / "main-seed0" / "student")
+    session = [
+        row("teacher", "onnx-int8", 0.90, 2.0, 0.2, "teacher", kept=1.0) | {"session": "a"},
+        row("student", "onnx-int8", 0.873, 0.4, 0.04, run=student, kept=0.97) | {"session": "b"},
+    ]
+    made.put_together(found, session)
+    assert found["main-seed0"]["same_runtime"][0] == pytest.approx(5.0)
+    points = {name: figures for name, *figures in made.points(found, made.table(found, 90_000_000), session)}
+    assert points["teacher, onnx-int8"] == [pytest.approx(5.0), pytest.approx(100.0)]
 
 
 def test_rows_whose_folders_are_gone_stay_in_the_table_and_in_the_picture(folder, script):
@@ -96,7 +110,7 @@ def test_rows_whose_folders_are_gone_stay_in_the_table_and_in_the_picture(folder
     both = made.table(found, 90_000_000, f"# Title\n\n{earlier}\n\nText.")
     assert both.splitlines()[:2] == first.splitlines()[:2]
     assert set(both.splitlines()[2:]) == {first.splitlines()[2], earlier.splitlines()[2]}
-    points = {name: figures for name, *figures in made.points(found, both)}
+    points = {name: figures for name, *figures in made.points(found, both, [])}
     assert points["main-seed0, 5.00 MB"] == [20.0, 98.0]
     assert points["main-seed1, 5.00 MB"] == [30.0, 99.5]
     assert points["teacher, torch-fp32"] == [1.0, 100.0]
