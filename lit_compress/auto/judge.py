@@ -64,8 +64,7 @@ def judge_original(trial: Trial, protocol: Protocol, texts: Texts, tell: Callabl
             f"{trial.failure[1]}"
         )
     value = trial.quality["value"]
-    # Not "value <= 0": the correlation of scores that are all alike is no number.
-    if not trial.quality["higher_is_better"] or not value > 0:
+    if not trial.quality["higher_is_better"] or value <= 0:
         raise ValueError(
             f"Expected an original whose quality can be shared out but its {trial.quality['metric']} on "
             f"{texts.split} is {value:.4g}, of which a share means nothing; check the model and the data."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -126,17 +127,23 @@ def evaluate(
         ``metric``, ``split``, ``value``, ``n`` rows and ``higher_is_better``.
 
     Raises:
-        ValueError: The model has another number of outputs than the data has labels.
+        ValueError: The model has another number of outputs than the data has labels, or its metric is no number.
     """
     task, metrics = texts.task, _metrics(texts)
     rows = 0
     for batch, targets in texts.batches(side):
         _update(metrics, texts, predict(batch), targets)
         rows += len(targets)
+    value = float(metrics.compute()[task.monitor])
+    if not math.isfinite(value):
+        raise ValueError(
+            f"Expected the {task.monitor} of {rows} {texts.split} rows to be a number but it is {value}: the scores of "
+            "the model are no numbers, or all alike; look at what it predicts"
+        )
     return {
         "metric": task.monitor,
         "split": texts.split,
-        "value": float(metrics.compute()[task.monitor]),
+        "value": value,
         "n": rows,
         "higher_is_better": metrics[task.monitor].higher_is_better is not False,
     }

@@ -17,6 +17,7 @@ from lit_compress.compress.search import Knobs, search
 from lit_compress.compress.stage import run_stages
 from lit_compress.compress.verdict import ship, verdict
 from lit_compress.compress.wish import Wish
+from lit_compress.extras import require
 
 OUTCOME = "outcome.json"
 
@@ -72,8 +73,12 @@ def compress_command(
         raise ValueError(f"Expected --order to be one of {', '.join(ORDERS)} but got {order!r}.")
     if trials < 1:
         raise ValueError(f"Expected at least one trial but got --trials {trials}; correct it.")
+    if trials > 1:
+        require("search", "--trials", "optuna")
     request = make_request(folder, wish, data, runtimes, vocabulary)
     target = Path(out) if out is not None else beside(folder, "-compressed")
+    if target.is_file():
+        raise ValueError(f"Expected --out to be a folder but {target} is a file; give another place.")
     asked = {**request.to_dict(), "order": order, "blocks": blocks, "seed": seed, "words": list(words)}
     try:
         plan = read_plan(target, asked) or make_plan(request, target, asked, settings)
@@ -94,8 +99,9 @@ def compress_command(
             if not one.is_met
         )
         print(
-            f"lit-compress compress: missed {missed}. Ask for less of the others, train longer "
-            f"(--fit --trainer.max_epochs={2 * plan.start.length.epochs}), or search (--trials)."
+            f"lit-compress compress: missed {missed}. Search in the same folder (--trials), or, with another --out, "
+            "ask for less of the others or train longer "
+            f"(--fit --trainer.max_epochs={2 * plan.start.length.epochs})."
         )
         raise SystemExit(1)
 

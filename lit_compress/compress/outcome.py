@@ -54,36 +54,34 @@ class Outcome:
         }
 
 
-def judge(wish: Wish, rows: Sequence[Row], name: str, original: str, beside: int) -> Outcome:
+def judge(wish: Wish, rows: Sequence[Row], small: str, original: str, beside: int) -> Outcome:
     """Return what came of a wish.
+
+    Models are known by their weights: folders of several models have the same name. Of a model that was measured more
+    than once in a runtime the last row counts.
 
     Args:
         wish: What was asked for.
-        rows: Measured rows, those of the original among them.
-        name: The small model's name in the rows.
-        original: The original's name.
+        rows: Measured rows, those of the original among them, the oldest one first.
+        small: Digest of the small model's weights.
+        original: Digest of the original's.
         beside: Bytes that are shipped beside the model's file.
 
     Raises:
         ValueError: The small model could be measured in no runtime.
     """
-    mine = [row for row in rows if row["model"] == name]
+    # A row of the baseline has no ratios.
+    last = {(row["weights"], row["runtime"]): row for row in rows if not row["is_baseline"]}
+    mine = [row for (weights, _), row in last.items() if weights == small]
     good = [row for row in mine if not row.get("error") and row["runtime"] != BASELINE_RUNTIME]
     if not good:
         errors = "; ".join(f"{row['runtime']}: {row.get('error')}" for row in mine) or "there is no row"
-        raise ValueError(f"Expected {name} to run in a runtime of integers but {errors}")
+        raise ValueError(f"Expected the small model to run in a runtime of integers but {errors}")
     judged = [(row, wish.against(row, row["bytes"] + beside)) for row in good]
     row, achieved = min(judged, key=lambda pair: (_worst(pair[1]), -speedup_of(pair[0])))
-    twin = next(
-        (other for other in rows if other["model"] == original and other["runtime"] == row["runtime"]), None
-    )
-    return Outcome(
-        row,
-        achieved,
-        times_as_fast(row, twin),
-        row["bytes"] + beside,
-        _steps(rows, name, original, row["runtime"]),
-    )
+    same_runtime = times_as_fast(row, last.get((original, row["runtime"])))
+    steps = _steps(rows, small, original, row["runtime"])
+    return Outcome(row, achieved, same_runtime, row["bytes"] + beside, steps)
 
 
 def _worst(achieved: Sequence[Achieved]) -> float:
@@ -108,19 +106,17 @@ def times_as_fast(row: Row, twin: Row | None) -> tuple[float, float, float] | No
     return other["median"] / mine["median"], other["low"] / mine["high"], other["high"] / mine["low"]
 
 
-def _steps(rows: Sequence[Row], name: str, original: str, runtime: str) -> list[tuple[str, float]]:
+def _steps(rows: Sequence[Row], small: str, original: str, runtime: str) -> list[tuple[str, float]]:
     wanted = (
         (original, BASELINE_RUNTIME, "the original"),
         (original, runtime, f"the original in {runtime}"),
-        (name, BASELINE_RUNTIME, "the small model, rounded, in PyTorch"),
-        (name, runtime, f"the small model in {runtime}"),
+        (small, BASELINE_RUNTIME, "the small model, rounded, in PyTorch"),
+        (small, runtime, f"the small model in {runtime}"),
     )
-    found = []
-    for model, where, what in wanted:
-        row = next((row for row in rows if (row["model"], row["runtime"]) == (model, where)), None)
-        if row is not None and row.get("quality"):
-            found.append((what, float(row["quality"]["value"])))
-    return found
+    told = {(row["weights"], row["runtime"]): row["quality"]["value"] for row in rows if row.get("quality")}
+    return [
+        (what, float(told[weights, where])) for weights, where, what in wanted if (weights, where) in told
+    ]
 
 
 def show(outcome: Outcome, metric: str) -> None:

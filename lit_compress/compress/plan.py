@@ -13,6 +13,8 @@ from lit_compress.compress.stage import Stage
 from lit_compress.files import write_whole
 
 FILE_NAME = "plan.json"
+# Parts of a request whose names in the plan say little.
+_TOLD = {"words": "list of words behind --fit"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def read_plan(out: Path, request: dict[str, Any]) -> Plan | None:
     other = [name for name in request if plan.request.get(name) != request[name]]
     if other:
         raise ValueError(
-            f"Expected {path} to be the plan of this command but its {other[0].replace('_', ' ')} is "
+            f"Expected {path} to be the plan of this command but its {_TOLD.get(other[0], other[0])} is "
             f"{plan.request.get(other[0])!r} and not {request[other[0]]!r}; choose another folder with --out."
         )
     return plan

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lit_compress.benchmark.results import append_rows
-from lit_compress.extras import require
 from lit_compress.files import read_json_lines
 
 FILE_NAME = "trials.jsonl"
@@ -52,30 +52,36 @@ class Trial:
     Args:
         number: Its number; 0 is the recipe as it is.
         knobs: Its settings; ``None`` for those of the recipe.
-        value: What is maximised.
-        outcome: What came of it, ready for JSON.
+        value: What is maximised; ``None`` where the fit failed or kept no quality that could be told.
+        outcome: What came of it, ready for JSON; what went wrong as its ``error``.
     """
 
     number: int
     knobs: Knobs | None
-    value: float
+    value: float | None
     outcome: dict[str, Any]
 
 
-def value_of(outcome: dict[str, Any]) -> float:
+def value_of(outcome: dict[str, Any]) -> float | None:
     """Return what is maximised: the quality kept, less what the other wishes are missed by.
 
     Args:
         outcome: As :meth:`~lit_compress.compress.outcome.Outcome.to_dict` returns it.
+
+    Returns:
+        ``None`` where it is no number.
     """
+    if outcome.get("quality_kept") is None:
+        return None
     missed = [one["share"] for one in outcome["achieved"] if one["what"] != "quality"]
-    return float(outcome["quality_kept"]) - max([0.0, *missed])
+    value = float(outcome["quality_kept"]) - max([0.0, *missed])
+    return value if math.isfinite(value) else None
 
 
 def search(
     out: Path, count: int, seed: int, run: Callable[[int, Knobs | None], dict[str, Any]]
 ) -> list[Trial]:
-    """Run trials until there are so many; finished ones are not run again.
+    """Run trials until there are so many; finished ones are not run again, and what fails is one of them.
 
     The settings of a trial depend on its number, the seed and the trials before it alone, so that a search that was
     stopped goes on as if it had not been.
@@ -90,19 +96,33 @@ def search(
         The trials, the best one first.
 
     Raises:
-        ImportError: Optuna is missing.
+        ValueError: No trial has a value; the first one, the recipe as it is, failed.
     """
-    require("search", "--trials", "optuna")
     found = _finished(out)
     for number in range(len(found), count):
         knobs = _suggest(found, number, seed) if number else None
         told = "the settings of the recipe" if knobs is None else str(knobs)
         print(f"Trial {number + 1} of {count}: {told}", flush=True)
-        outcome = run(number, knobs)
+        outcome = run(number, None) if knobs is None else _tried(run, number, knobs)
         trial = Trial(number, knobs, value_of(outcome), outcome)
         append_rows(out / FILE_NAME, [asdict(trial)])
         found.append(trial)
-    return sorted(found[:count], key=lambda trial: -trial.value)
+    good = [(trial.value, trial) for trial in found[:count] if trial.value is not None]
+    if not good:
+        raise ValueError(
+            f"Expected a trial that keeps a share of the original's quality but {out / FILE_NAME} has none; see what "
+            "its outcomes tell, and give a model and data on which the original's quality is above zero."
+        )
+    return [trial for _, trial in sorted(good, key=lambda pair: -pair[0])]
+
+
+def _tried(run: Callable[[int, Knobs | None], dict[str, Any]], number: int, knobs: Knobs) -> dict[str, Any]:
+    """Run a trial; settings with which a fit fails are worse than all others, and no reason to stop."""
+    try:
+        return run(number, knobs)
+    except ValueError as error:
+        print(f"The trial failed and counts as one: {error}", flush=True)
+        return {"error": str(error)}
 
 
 def _finished(out: Path) -> list[Trial]:
@@ -132,8 +152,9 @@ def _suggest(found: list[Trial], number: int, seed: int) -> Knobs:
     for trial in found:
         # The recipe's own settings are no point of these ranges.
         if trial.knobs is not None:
+            state = optuna.trial.TrialState.FAIL if trial.value is None else optuna.trial.TrialState.COMPLETE
             done = optuna.trial.create_trial(
-                params=asdict(trial.knobs), distributions=ranges, value=trial.value
+                params=asdict(trial.knobs), distributions=ranges, value=trial.value, state=state
             )
             study.add_trial(done)
     return Knobs(**study.ask(ranges).params)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lit_compress.benchmark.command import benchmark_folders
-from lit_compress.benchmark.folders import display_name
+from lit_compress.benchmark.folders import weight_fingerprint
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME
 from lit_compress.benchmark.results import FILE_NAME as RESULTS
 from lit_compress.benchmark.results import read_results
@@ -45,8 +45,8 @@ def verdict(request: Request, model: Path, out: Path, settings: dict[str, Any]) 
         **settings,
     )
     rows = read_results(out / RESULTS)
-    name, original = display_name(str(model)), display_name(str(request.original))
-    return judge(request.wish, rows, name, original, tokenizer_bytes(model))
+    small, original = weight_fingerprint(model), weight_fingerprint(request.original)
+    return judge(request.wish, rows, small, original, tokenizer_bytes(model))
 
 
 def ship(model: Path, outcome: Outcome, out: Path) -> None:

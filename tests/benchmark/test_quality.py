@@ -69,6 +69,16 @@ def test_regression_reports_its_correlation():
     assert quality["value"] == pytest.approx(np.corrcoef(scores, targets)[0, 1], abs=1e-5)
 
 
+def test_a_correlation_with_scores_that_are_all_alike_is_no_quality():
+    data = Data(labels=1, regression=True)
+
+    def constant(batch):
+        return np.ones((len(batch["input_ids"]), 1), dtype=np.float32)
+
+    with pytest.raises(ValueError, match="the pearson of 8 validation rows to be a number but it is nan"):
+        evaluate(constant, texts(data, Regression("pearson")))
+
+
 def test_teacher_reads_its_own_tokens():
     data, predict = Data(teacher_seed=5), predictor()
     for batch in data.batches:

@@ -1,6 +1,8 @@
 """The whole way on a tiny task: planned, trained, measured, exported; refusals before anything runs."""
 
 import json
+import shutil
+import sys
 
 import pytest
 
@@ -99,12 +101,34 @@ def test_finished_work_is_not_done_again(finished, task, monkeypatch, capsys):
     assert len(rows(finished / "stages.jsonl")) == 2
 
 
+@pytest.mark.slow
+def test_a_wish_that_was_missed_is_told_shipped_and_no_success(finished, task, tmp_path, capsys):
+    out = tmp_path / "small"
+    shutil.copytree(finished, out)
+    plan = json.loads((out / "plan.json").read_text().replace(str(finished), str(out)))
+    plan["request"]["wish"]["speedup"] = 1000
+    (out / "plan.json").write_text(json.dumps(plan))
+    stages = (out / "stages.jsonl").read_text()
+    (out / "stages.jsonl").write_text(stages.replace(str(finished), str(out)))
+    asked = ["--speedup=1000", "--vocabulary=trim"]
+    with pytest.raises(SystemExit) as stop:
+        main([*words(task, out, *asked), "--fit", f"--config={TINY}"])
+    assert stop.value.code == 1
+    said = capsys.readouterr().out
+    assert "lit-compress compress: missed speed-up (" in said and "asked for 1000)" in said
+    assert "with another --out" in said and "--fit --trainer.max_epochs=" in said
+    outcome = json.loads((out / "outcome.json").read_text())
+    assert outcome["met"] is False and [one["share"] > 0.9 for one in outcome["achieved"]] == [False, True]
+    assert (out / "export" / "model.onnx").is_file()
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (["--speedup=2"], "its wish is"),
         (["--speedup=1.5", "--vocabulary=trim", "--seed=1"], "its seed is 0 and not 1"),
         (["--speedup=1.5", "--vocabulary=trim", "--order=chained"], "its order is 'joint' and not 'chained'"),
+        (["--speedup=1.5", "--vocabulary=trim", "--fit", "--seed=0"], "its list of words behind --fit is"),
     ],
 )
 def test_refuses_a_folder_of_another_wish(more, message, finished, task, capsys):
@@ -113,6 +137,23 @@ def test_refuses_a_folder_of_another_wish(more, message, finished, task, capsys)
     error = capsys.readouterr().err
     assert message in error and "choose another folder with --out" in error
     assert (finished / "plan.json").read_bytes() == before
+
+
+def test_a_file_is_no_folder_to_put_it_in(task, tmp_path, capsys):
+    place = tmp_path / "out"
+    place.write_text("mine")
+    assert main(words(task, place, "--speedup=2")) == 1
+    assert f"Expected --out to be a folder but {place} is a file" in capsys.readouterr().err
+    assert place.read_text() == "mine"
+
+
+def test_the_search_is_refused_before_anything_runs_where_optuna_is_missing(
+    task, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert main(words(task, tmp_path / "out", "--speedup=2", "--trials=2")) == 1
+    assert 'pip install "lit-compress[search]"' in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,35 @@ def test_knobs_are_words_that_the_fit_knows():
     assert knobs.words(True, False) == ["--model.optimizer.lr=0.0001"]
 
 
-def test_refuses_without_optuna(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "optuna", None)
-    with pytest.raises(ImportError, match=r'pip install "lit-compress\[search\]"'):
-        search(tmp_path, 2, 0, Runner())
+class Failing(Runner):
+    """Trial 1 fails, trial 2 keeps nothing that could be told."""
+
+    def __call__(self, number, knobs):
+        found = super().__call__(number, knobs)
+        if number == 1:
+            raise ValueError("the loss is no number")
+        return outcome(None) if number == 2 else found
+
+
+def test_a_trial_that_fails_or_has_no_quality_is_a_trial_and_never_the_best_one(tmp_path, capsys):
+    first = Failing()
+    trials = search(tmp_path, 5, 0, first)
+    assert [number for number, _ in first.seen] == [0, 1, 2, 3, 4]
+    assert sorted(trial.number for trial in trials) == [0, 3, 4]
+    assert "The trial failed and counts as one: the loss is no number" in capsys.readouterr().out
+    again = Failing()
+    assert search(tmp_path, 5, 0, again) == trials
+    assert again.seen == []
+
+
+def test_the_recipe_as_it_is_must_not_fail(tmp_path):
+    def fails(number, knobs):
+        raise ValueError("the stage fit")
+
+    with pytest.raises(ValueError, match="the stage fit"):
+        search(tmp_path, 2, 0, fails)
+
+
+def test_an_original_without_a_quality_to_share_is_told(tmp_path):
+    with pytest.raises(ValueError, match="a trial that keeps a share of the original's quality but"):
+        search(tmp_path, 2, 0, lambda number, knobs: outcome(None))
