@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bench_pages import write_page
 from run_ablation import CELLS, SPEEDUP
 from table_cells import quality_of, times_faster
 
@@ -116,7 +117,7 @@ def main() -> None:
     )
     print(page)
     if args.out:
-        args.out.write_text(page, encoding="utf-8")
+        write_page(args.out, [page])
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def run(name: str, seed: int, args: argparse.Namespace) -> bool:
     out = Path(args.runs) / f"{name}-seed{seed}"
     words = [
         f"--quality={wish.quality}",
-        f"--speedup={wish.asked or wish.speedup}",
+        f"--speedup={args.asked or wish.asked or wish.speedup}",
         f"--size-mb={wish.size_mb_of(weight_bytes(teacher))}",
     ]
     command = ["compress", str(teacher), *words, f"--seed={seed}", f"--out={out}"]
@@ -115,6 +115,9 @@ def main() -> int:
     )
     parser.add_argument("--runs", required=True, help="where the folders go")
     parser.add_argument("--only", nargs="+", type=parse, metavar="WISH[:SEEDS]", help="these wishes, not all")
+    parser.add_argument(
+        "--asked", type=float, help="ask for this speed-up, and judge by the targets of the wish all the same"
+    )
     parser.add_argument(
         "--fit", nargs=argparse.REMAINDER, default=[], help="last: further words for every fit"
     )
