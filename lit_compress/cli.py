@@ -164,7 +164,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one trainer verb and turn expected failures into one paragraph.
 
     Returns:
-        Exit status: 0 done, 1 refused, 130 interrupted before the first step, 143 terminated.
+        Exit status: 0 done, 1 refused, 130 interrupted, 143 terminated.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
@@ -178,9 +178,14 @@ def run(arguments: Sequence[str]) -> int:
         print(f"lit-compress: {text} (LIT_COMPRESS_TRACEBACK=1 shows where.)", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        # During fit Lightning catches it, saves last.ckpt and exits with status 1; here nothing has run yet.
+        # What Lightning did not catch: nothing has run yet.
         print("lit-compress: interrupted before the first step; there is nothing to resume.", file=sys.stderr)
         return 130
+    except SystemExit as stop:
+        # Lightning has saved last.ckpt and exits with status 1, and what called would take that for a refusal.
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            return 130
+        raise
     except SIGTERMException:
         # Lightning's exit has no status of its own, and what called would take the fit for finished.
         print("lit-compress: terminated.", file=sys.stderr)

@@ -351,7 +351,7 @@ def test_auto_starts_where_nothing_is_there(cli_task, tmp_path):
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_fit_that_is_stopped_leaves_a_checkpoint_to_resume_from(number, status, cli_task, tmp_path):
     words = arguments(RECIPE, cli_task, tmp_path)
     script = "import sys; from lit_compress.__main__ import lightning_main; sys.exit(lightning_main())"

@@ -3,11 +3,16 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+import lit_compress
 from lit_compress.__main__ import main
-from lit_compress.compress import planner
+from lit_compress.callbacks.checkpoint import BestAndLast
+from lit_compress.compress import planner, stage
 from lit_compress.compress.planning import MARGIN, Storage
 from lit_compress.compress.probe import Probe, Probes
 from tests.compress.pairs import write_pair_task
@@ -196,3 +201,93 @@ def test_refuses_a_model_that_is_rounded_already(finished, task, tmp_path, capsy
     folder = str(finished / "student" / "model")
     assert main(["compress", folder, *words(task, tmp_path / "out", "--speedup=2")[2:]]) == 1
     assert "is rounded already; give the model that it was made from" in capsys.readouterr().err
+
+
+class Processes:
+    """Stands for ``run_process``: runs fits here, writes down their names and steps, and ends them at a step."""
+
+    def __init__(self):
+        self.begun, self.ended = [], {}
+
+    def __call__(self, words):
+        run = next(word.partition("=")[2] for word in words if word.startswith("--run_dir="))
+        self.begun.append(Path(run).name)
+        return main(words[3:])
+
+    def on_train_batch_start(self, callback, trainer, *_):
+        name = Path(trainer.default_root_dir).name
+        self.begun.append(trainer.global_step)
+        if self.ended.get(name) == trainer.global_step:
+            raise SIGTERMException
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    found = Processes()
+    monkeypatch.setattr(stage, "run_process", found)
+    monkeypatch.setattr(
+        BestAndLast, "on_train_batch_start", lambda *given: found.on_train_batch_start(*given)
+    )
+    return found
+
+
+def copied(finished, out):
+    """Copy a finished folder to where nothing is exported yet."""
+    shutil.copytree(finished, out, ignore=shutil.ignore_patterns("export", "outcome.json"))
+    for path in [*out.glob("*.json"), *out.glob("*.jsonl"), *out.glob("*.yaml")]:
+        path.write_text(path.read_text().replace(str(finished), str(out)))
+    return out
+
+
+def is_exported(model, out):
+    """Whether an export has the weights of a model, those that are not rounded."""
+    onnx = pytest.importorskip("onnx")
+    stored = {one.name: one for one in onnx.load(out / "export" / "model.onnx").graph.initializer}
+    norms = {name: one for name, one in lit_compress.load(model).state_dict().items() if "LayerNorm" in name}
+    same = {
+        np.array_equal(onnx.numpy_helper.to_array(stored[f"model.{name}"]), one)
+        for name, one in norms.items()
+    }
+    assert len(norms) > 20 and len(same) == 1
+    return same.pop()
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_where_it_stopped_and_exports_the_better_trial(finished, task, tmp_path, processes):
+    pytest.importorskip("optuna")
+    out = copied(finished, tmp_path / "small")
+    asked = [*words(task, out, "--speedup=1.5", "--vocabulary=trim"), "--trials=2"]
+    asked += ["--fit", f"--config={TINY}"]
+    processes.ended = {"trial-1": 1}
+    with pytest.raises(SystemExit) as stopped:
+        main(asked)
+    assert stopped.value.code == 130
+    # The first trial is the fit that is there.
+    assert processes.begun == ["trial-1", 0, 1]
+    assert [row["number"] for row in rows(out / "trials.jsonl")] == [0]
+    assert not (out / "export").exists()
+
+    processes.begun, processes.ended = [], {}
+    better_than_the_first(out)
+    assert main(asked) == 0
+    assert processes.begun == ["trial-1", 1]
+    trials = rows(out / "trials.jsonl")
+    assert [row["number"] for row in trials] == [0, 1] and trials[1]["value"] > trials[0]["value"]
+    measured = {(row["model"], row["runtime"]) for row in rows(out / "results.jsonl")}
+    names = ("teacher", "student", "trial-1")
+    assert measured == {(name, where) for name in names for where in ("torch-fp32", "onnx-int8")}
+    assert is_exported(out / "trial-1" / "model", out)
+    assert not is_exported(out / "student" / "model", out)
+    assert json.loads((out / "outcome.json").read_text()) == trials[1]["outcome"]
+
+    before = (out / "trials.jsonl").read_bytes()
+    processes.begun = []
+    assert main(asked) == 0
+    assert processes.begun == [] and (out / "trials.jsonl").read_bytes() == before
+    assert is_exported(out / "trial-1" / "model", out)
+
+
+def better_than_the_first(out):
+    """Make the first trial one that every other is better than."""
+    (first,) = rows(out / "trials.jsonl")
+    (out / "trials.jsonl").write_text(json.dumps({**first, "value": -9.0}) + "\n")

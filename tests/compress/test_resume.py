@@ -1,12 +1,15 @@
 """Killed inside every stage and at every boundary, the stages end with the bytes of those that were never stopped."""
 
 import hashlib
+import json
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from lit_compress.__main__ import main
@@ -16,6 +19,7 @@ from lit_compress.compress.length import Length
 from lit_compress.compress.plan import Plan, Start
 from lit_compress.compress.planning import Figures, Storage
 from lit_compress.compress.stage import Stage, run_stages
+from lit_compress.quantization.stage import FROZEN, OBSERVE, ROUND
 from tests.compress.pairs import write_pair_task
 from tests.runs import TINY
 
@@ -25,7 +29,7 @@ def task(tmp_path_factory):
     return write_pair_task(tmp_path_factory.mktemp("task"), is_regression=False)
 
 
-def stages_in(out, task, order):
+def stages_in(out, task, order, more=()):
     """Return the stages of a plan: vocabulary, factors, one fit; or, for a chain, its two fits alone."""
     teacher, start = (out / "teacher", out / "start") if order == "joint" else [task / "teacher"] * 2
     texts = f"--vocabulary-from={task / 'data.yaml'}"
@@ -34,7 +38,7 @@ def stages_in(out, task, order):
         Stage("embeddings", "", ("shrink", str(teacher), texts, "--embedding-rank=8", f"--out={start}")),
     )[: 2 if order == "joint" else 0]
     words = [f"--config={TINY}", "--trainer.limit_train_batches=6", "--trainer.max_epochs=1"]
-    words += ["--trainer.val_check_interval=3", "--data.augment.copies=1"]
+    words += ["--trainer.val_check_interval=3", "--data.augment.copies=1", *more]
     request = {"order": order, "seed": 0, "words": words}
     rank = 8 if before else None
     length = Length(1, 1, 6)
@@ -101,3 +105,74 @@ def test_killed_inside_every_stage_it_ends_the_same(order, count, task, tmp_path
     assert weights(model) == expected
     recipe = yaml.safe_load((tmp_path / "killed" / "student.yaml").read_text())
     assert recipe["trainer"]["callbacks"][0]["init_args"]["weights"]["bits"] == 4
+
+
+#: Steps of a fit, kills and what the last checkpoint before them has: whether the structure is decided, and the
+#: stage of what rounds. Structures move when a step begins, and every second step ends with a checkpoint.
+PHASES = {
+    5: (False, OBSERVE),
+    11: (True, OBSERVE),
+    15: (True, ROUND),
+    19: (True, FROZEN),
+    "end": (True, FROZEN),
+}
+LONGER = [
+    "--data.batch_size=8",
+    "--trainer.limit_train_batches=20",
+    "--trainer.val_check_interval=2",
+    "--trainer.limit_val_batches=1",
+    "--trainer.callbacks.freeze_at=0.35",  # of the gates; the ranges are those of the recipe
+]
+
+
+class KillAtSteps:
+    """Stands for ``run_process``: kills a fit at a step."""
+
+    def __init__(self, worker):
+        self.worker, self.at = worker, None
+
+    def __call__(self, words):
+        self.worker.stdin.write(json.dumps([words[3:], self.at]) + "\n")
+        self.worker.stdin.flush()
+        return int(self.worker.stdout.readline())
+
+
+@pytest.fixture
+def kill(monkeypatch):
+    words = [sys.executable, "-m", "tests.compress.kill_worker"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(words, cwd=Path(__file__).parents[2], **pipes) as worker:
+        killer = KillAtSteps(worker)
+        monkeypatch.setattr(stage_module, "run_process", killer)
+        yield killer
+        worker.stdin.close()
+
+
+def phase(checkpoint):
+    """Return how far a fit had come."""
+    state = torch.load(checkpoint, weights_only=True)["state_dict"]
+    decided = {bool((state[key] >= 0).all()) for key in state if key.endswith(".settled")}
+    stages = {int(state[key]) for key in state if key.endswith(".stage")}
+    assert len(decided) == len(stages) == 1
+    return decided.pop(), stages.pop()
+
+
+@pytest.mark.slow
+def test_killed_in_every_phase_and_after_its_end_the_fit_ends_the_same(task, tmp_path, kill):
+    stages, model = stages_in(tmp_path / "whole", task, "joint", LONGER)
+    run_stages(stages, tmp_path / "whole")
+    expected = weights(model)
+    stages, model = stages_in(tmp_path / "killed", task, "joint", LONGER)
+    run_stages(stages[:2], tmp_path / "killed")
+    for step, expected_phase in PHASES.items():
+        assert not model.exists()
+        kill.at = step
+        with pytest.raises(ValueError, match="the stage student to finish but it ended with status -9"):
+            run_stages(stages, tmp_path / "killed")
+        assert phase(tmp_path / "killed" / "student" / "checkpoints" / "last.ckpt") == expected_phase, step
+    # The fit was over, and only its line was missing.
+    assert weights(model) == expected
+    assert "student" not in (tmp_path / "killed" / "stages.jsonl").read_text()
+    kill.at = None
+    run_stages(stages, tmp_path / "killed")
+    assert weights(model) == expected
