@@ -181,15 +181,15 @@ def run(arguments: Sequence[str]) -> int:
         # What Lightning did not catch: nothing has run yet.
         print("lit-compress: interrupted before the first step; there is nothing to resume.", file=sys.stderr)
         return 130
+    except SIGTERMException:
+        # Lightning's exit has no status of its own, and what called would take the fit for finished.
+        print("lit-compress: terminated.", file=sys.stderr)
+        return 143
     except SystemExit as stop:
         # Lightning has saved last.ckpt and exits with status 1, and what called would take that for a refusal.
         if isinstance(stop.__context__, KeyboardInterrupt):
             return 130
         raise
-    except SIGTERMException:
-        # Lightning's exit has no status of its own, and what called would take the fit for finished.
-        print("lit-compress: terminated.", file=sys.stderr)
-        return 143
     return 0
 
 
