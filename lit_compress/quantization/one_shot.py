@@ -56,8 +56,8 @@ def change_folder(
         raise ValueError(f"Expected a format among {', '.join(FORMATS)} but got {form!r}; change --format.")
     if form == COMPRESSED_TENSORS:
         require_compressed_tensors(f"the format {form}")
-    check_place(Path(out).absolute())
     place = local_folder(folder)
+    check_place(Path(out).absolute(), place)
     found = open_source(str(place))
     model = found.model
     with progress() as tell:
