@@ -49,7 +49,9 @@ def add_export(verbs: Any) -> None:
         help="the new folder (default: FOLDER-FORMAT-PRECISION beside the model, or here where it is no folder)",
     )
     verb.add_argument(
-        "--data", metavar="YAML", help="file with a data section (default: config.yaml of the folder's run)"
+        "--data",
+        metavar="YAML",
+        help="file with a data section (default: config.yaml of the folder's run, or what it was rounded with)",
     )
     verb.add_argument("--split", help="split whose texts are compared (default: validation)")
     verb.add_argument(

@@ -167,6 +167,31 @@ def test_refuses_pairs_where_the_format_knows_one_segment(run, built, tmp_path, 
     assert built["measured"] == []
 
 
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize(
+    "verb", [("quantize", "--activations", "static"), ("prune", "--method", "wanda", "--pattern", "2:4")]
+)
+def test_what_was_made_without_training_leads_to_its_data(verb, given, run, built, tmp_path, capsys):
+    folder, data = run(), tmp_path / "data.yaml"
+    words = ("--texts", "8", *(("--data", str(data)) if given else ()))
+    config = tmp_path / "run" / "config.yaml"
+    if given:
+        config.rename(data)
+    assert main([verb[0], str(folder), "--out", str(tmp_path / "a" / "small"), *verb[1:], *words]) == 0
+    # Of its data too: what was made of what was made.
+    assert main(["quantize", str(tmp_path / "a" / "small"), "--out", str(tmp_path / "again")]) == (
+        verb[0] == "quantize"  # which is rounded already
+    )
+    for made in (tmp_path / "a" / "small", tmp_path / "again")[: 1 + (verb[0] == "prune")]:
+        assert str(tmp_path) not in json.loads((made / "lit_compress.json").read_text())["data_file"]
+        capsys.readouterr()
+        assert main(["export", str(made), "--format", "onnx"]) == 0
+        assert f"on {TEXTS} real texts (validation" in capsys.readouterr().out
+    (data if given else config).unlink()
+    assert main(["export", str(tmp_path / "a" / "small"), "--format", "onnx"]) == 0
+    assert "not compared on real texts: no data known; name them with --data" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("format", "option", "value"),
     [
