@@ -82,6 +82,20 @@ def test_with_texts(method, folder, data, tmp_path, capsys):
     assert (out / "lit_compress.safetensors").stat().st_size < weights + 60_000
 
 
+@pytest.mark.parametrize("seed", [(), ("--seed", 1)])
+def test_no_text_is_counted_twice(seed, folder, data, tmp_path, capsys):
+    words = ("--out", tmp_path / "small", "--data", data, "--texts", 100000, *seed)
+    assert run(folder, *words, "--method", "gptq") == 0
+    said = "Calibrated with 24 texts, all that there are for training, instead of 100000."
+    assert capsys.readouterr().out.count(said) == 1
+    manifest = json.loads((tmp_path / "small" / "lit_compress.json").read_text())
+    assert manifest["quantization"]["texts"] == 24
+    assert main(["prune", *map(str, (folder, *words)), "--method", "wanda", "--pattern", "2:4"]) == 0
+    assert capsys.readouterr().out.count(said) == 1
+    manifest = json.loads((tmp_path / "small" / "lit_compress.json").read_text())
+    assert manifest["pruning"]["texts"] == 24
+
+
 def test_a_seed_draws_other_texts(folder, data, tmp_path):
     grids = []
     for number, seed in enumerate(((), ("--seed", 1), ("--seed", 2), ("--seed", 2))):
