@@ -16,6 +16,18 @@ def export(**options: Any) -> None:
     export_folder(**options)
 
 
+def in_other_words(word: str) -> str | None:
+    """Return how a precision or a format is given that somebody takes for an option.
+
+    Args:
+        word: What was given, such as ``--int8``.
+    """
+    name = word.removeprefix("--")
+    if any(name in precisions for precisions in FORMATS.values()):
+        return f"--precision {name}"
+    return f"--format {name}" if name in FORMATS else None
+
+
 _EXPORT_EXAMPLES = """\
 formats and precisions (the first is the default):
 {formats}

@@ -125,6 +125,21 @@ def test_a_teacher_is_calibrated_and_compared_on_its_own_tokens(run, built, tmp_
     assert len(rows) == 2 * TEXTS and built["rows"][TEXTS]["labels"] == built["rows"][0]["labels"]
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--int8",), "--int8; give --precision int8\n"),
+        (("--onnx",), "--onnx; give --format onnx\n"),
+        (("--x",), "--x\n"),
+    ],
+)
+def test_a_precision_is_no_option(words, message, stock, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["export", str(stock), "--format", "onnx", *words])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.endswith(f"error: unrecognized arguments: {message}")
+
+
 def test_refuses_a_model_whose_tokens_the_data_do_not_have(run, built, tmp_path):
     run()
     other = save_folder(tmp_path / "other" / "model", tiny_bert(layers=1, labels=2), None, {})

@@ -127,6 +127,18 @@ def test_a_cast_is_an_ordinary_folder(folder, tmp_path):
     ("words", "message"),
     [
         (("--method", "adaround"), "Expected a method among nearest, gptq, awq"),
+        (("--method", "adaround"), "but got 'adaround'; change --method."),
+        (
+            ("--method", "int8"),
+            "leave --method out, as 8 bits are usual; for a runtime's own int8 call lit-compress",
+        ),
+        (
+            ("--method", "openvino-int8"),
+            "call lit-compress export FOLDER --format openvino --precision int8.",
+        ),
+        (("--method", "wanda"), "call lit-compress prune FOLDER --method wanda."),
+        (("--method", "smoothquant"), "give --smooth 0.5 --activations static."),
+        (("--method", "torchao"), "give --bits, --group-size or --activations."),
         (("--method", "gptq"), "nothing names data; give a YAML file with a data section with --data"),
         (("--activations", "static"), "nothing names data"),
         (
