@@ -69,7 +69,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: The file is missing or not YAML.
     """
-    check_yaml([str(path)])
+    check_yaml([str(path)], "YAML file with a data section", "correct the path (--data)")
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 

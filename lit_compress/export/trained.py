@@ -150,7 +150,7 @@ def refuse_dynamic(inputs: Mapping[str, StoredInput], runtime: str) -> None:
         if source.grid is None:
             raise ValueError(
                 f"Expected activations with fixed ranges for {runtime} but the input of {name} has dynamic ones; "
-                "train with ranges: moving_average, or export to onnx."
+                "train with ranges: moving_average, quantize with --activations static, or export to onnx."
             )
 
 
