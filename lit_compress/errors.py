@@ -77,8 +77,15 @@ def _nearest(word: str, names: set[str]) -> str:
     return f"Did you mean '{near[0]}' instead of '{word}'?" if near else ""
 
 
-def check_yaml(files: Iterable[str]) -> None:
+def check_yaml(
+    files: Iterable[str], what: str = "recipe file", fix: str = "see lit-compress recipes ls"
+) -> None:
     """Refuse files that are missing or not YAML, by name: the parser does not say which one it was.
+
+    Args:
+        files: The files.
+        what: What each of them is meant to be.
+        fix: What to do where one is missing.
 
     Raises:
         ValueError: A file cannot be read; the message names it, and the line.
@@ -86,9 +93,7 @@ def check_yaml(files: Iterable[str]) -> None:
     for file in files:
         path = Path(file)
         if not path.is_file():
-            raise ValueError(
-                f"Expected a recipe file at {file} but there is none; see lit-compress recipes ls."
-            )
+            raise ValueError(f"Expected a {what} at {file} but there is none; {fix}.")
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:

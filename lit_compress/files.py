@@ -44,6 +44,28 @@ def whole_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def keep_source(source: str | Path, place: Path) -> None:
+    """Refuse a place where a new folder would replace the folder that it is made of.
+
+    Args:
+        source: What the new folder is made of; a name that is no folder cannot be lost.
+        place: The place of the new folder.
+
+    Raises:
+        ValueError: It is the source, or a folder around it.
+    """
+    found = Path(source).expanduser()
+    if not found.exists() or not place.exists():
+        return
+    # The same folder has many names: links, relative paths, letters of either case.
+    where = found.resolve()
+    if any(folder.samefile(place) for folder in (where, *where.parents)):
+        raise ValueError(
+            f"Expected a new folder with --out but {place} is, or holds, {source}, which would be lost; choose another "
+            "folder with --out."
+        )
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that a kill or a full disk leaves the old one, or the new one.
 

@@ -284,8 +284,9 @@ def _work(name: str, folder: Path, target: Path) -> None:
     way, samples = find_builder(name), _take_samples(target)
     if is_rounded(folder) and not way.rounded and type(way).build is not Builder.build:
         raise ValueError(
-            f"Expected a model that rounds nothing for {name} but {folder} was trained with rounding, which {name} "
-            "does not compute with; use onnx-int8, openvino-int8 or litert-int8."
+            f"Expected a model that rounds nothing for {name} but {folder} has rounded weights or activations, "
+            f"which {name} does not compute with; use onnx-int8, openvino-int8 or litert-int8, or give the model that "
+            "it was made from."
         )
     library = written_by(load_config(str(folder)))
     if library is not None and type(way).build is not Builder.build:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from lit_compress.benchmark.folders import display_name, local_folder, recorded_method
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME, Candidate, typical_rows
 from lit_compress.benchmark.quality import Texts
-from lit_compress.benchmark.run_config import FILE_NAME, read_config, run_folder, texts_of
+from lit_compress.benchmark.run_config import FILE_NAME, known_data, read_config, run_folder, texts_of
 from lit_compress.models.manifest import MANIFEST, read_manifest
 from lit_compress.models.names import resolve_model
 
@@ -119,11 +119,12 @@ def _told_apart(names: dict[Path, str]) -> dict[Path, str]:
 
 
 def texts_of_models(places: Sequence[Path], data: str | None, split: str) -> Texts | None:
-    """Build the data of the command line, or that of the models' runs, which must then agree.
+    """Build the data of the command line, or those that the models lead to, which must then agree.
 
     Args:
         places: Model folders.
-        data: YAML file with a ``data`` section; found in the folders' runs where ``None``.
+        data: YAML file with a ``data`` section; see :func:`~lit_compress.benchmark.run_config.known_data` where
+            ``None``.
         split: Split of the data.
 
     Returns:
@@ -132,10 +133,8 @@ def texts_of_models(places: Sequence[Path], data: str | None, split: str) -> Tex
     Raises:
         ValueError: The data cannot be used, or differ between the runs.
     """
-    if data is not None:
-        files = [Path(data)]
-    else:
-        files = [run_folder(place) / FILE_NAME for place in places if run_folder(place) != place]
+    asked = [Path(data)] if data is not None else [known_data(place) for place in places]
+    files = [file for file in asked if file is not None]
     configs: dict[str, tuple[dict[str, Any], Path]] = {}
     for file in files:
         config = read_config(file)

@@ -78,7 +78,7 @@ class Texts:
 
         Args:
             side: ``"teacher"`` takes the teacher's own tokens where the data has them.
-            count: How many, from short to long.
+            count: How many, from short to long; all where there are fewer.
             seed: Draws them at random instead.
 
         Raises:
@@ -91,7 +91,7 @@ class Texts:
             )
         lengths = data.lengths("train")
         chosen: Sequence[int] = (
-            typical_rows(lengths, count)
+            typical_rows(lengths, min(count, len(lengths)))
             if seed is None
             else np.random.default_rng(seed).permutation(len(lengths))[:count].tolist()
         )

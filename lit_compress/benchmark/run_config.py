@@ -11,8 +11,11 @@ import yaml
 
 from lit_compress.benchmark.quality import Texts
 from lit_compress.errors import check_yaml, tidy
+from lit_compress.models.manifest import read_manifest
 
 FILE_NAME = "config.yaml"
+#: Fact of a manifest: where the file with the data lies, from the model folder on, so that both may move together.
+DATA_FILE = "data_file"
 
 
 def run_folder(model: Path) -> Path:
@@ -20,25 +23,44 @@ def run_folder(model: Path) -> Path:
     return model.parent if (model.parent / FILE_NAME).is_file() else model
 
 
+def known_data(model: Path) -> Path | None:
+    """Return the file that describes the data of a model.
+
+    Args:
+        model: Model folder.
+
+    Returns:
+        The file that a verb without training read, where it is still there; else the ``config.yaml`` of the folder's
+        run; ``None`` where there is neither.
+    """
+    named = (read_manifest(model) or {}).get(DATA_FILE)
+    file = model.resolve() / named if named is not None else None
+    if file is not None and file.is_file():
+        return file
+    run = run_folder(model)
+    return run / FILE_NAME if run != model else None
+
+
 def data_file(model: Path, data: str | None, purpose: str) -> Path:
     """Return the file that describes the labelled texts of a model.
 
     Args:
         model: Model folder.
-        data: YAML file that the user gave; the ``config.yaml`` of the folder's run where ``None``.
+        data: YAML file that the user gave; see :func:`known_data` where ``None``.
         purpose: What they are needed for, for the message.
 
     Raises:
-        ValueError: None was given, and the folder lies in no run.
+        ValueError: None was given, and the folder leads to none.
     """
     if data is not None:
         return Path(data)
-    if run_folder(model) == model:
+    found = known_data(model)
+    if found is None:
         raise ValueError(
             f"Expected labelled texts to {purpose} but there is no config.yaml beside {model}; give a YAML "
             "file with a data section with --data, such as a recipe or the config.yaml of a run."
         )
-    return run_folder(model) / FILE_NAME
+    return found
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -47,7 +69,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: The file is missing or not YAML.
     """
-    check_yaml([str(path)])
+    check_yaml([str(path)], "YAML file with a data section", "correct the path (--data)")
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 

@@ -22,14 +22,14 @@ class BestAndLast(ModelCheckpoint):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the best checkpoint where the metric has improved, and the last one."""
-        if _settled(trainer, pl_module):
+        if not unsettled(trainer, pl_module):
             super().on_validation_end(trainer, pl_module)
         if not self._should_save_on_train_epoch_end(trainer):
             self._keep_last(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Do the same where checkpoints belong to the end of the training epoch."""
-        if _settled(trainer, pl_module):
+        if not unsettled(trainer, pl_module):
             super().on_train_epoch_end(trainer, pl_module)
         if self._should_save_on_train_epoch_end(trainer):
             self._keep_last(trainer)
@@ -54,13 +54,13 @@ class BestAndLast(ModelCheckpoint):
             )
 
 
-def _settled(trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
-    """Return whether everything that changes the structure of the model has reached its aim."""
+def unsettled(trainer: pl.Trainer, pl_module: pl.LightningModule) -> list[TransformCallback]:
+    """Return what changes the structure of the model and has not reached its aim."""
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     moving = [callback for callback in callbacks if isinstance(callback, TransformCallback)]
     if not moving:
-        return True
+        return []
     progress = progress_of(trainer, pl_module, 0)
     # Structures move at the start of a step: what is there now was decided when the last one began.
     progress = replace(progress, step=max(0, progress.step - 1))
-    return all(callback.settled(progress) for callback in moving)
+    return [callback for callback in moving if not callback.settled(progress)]

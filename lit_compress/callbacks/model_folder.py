@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from lit_compress.benchmark.protocol import BASELINE_RUNTIME
 from lit_compress.benchmark.results import FILE_NAME, read_results
 from lit_compress.callbacks.benchmark import Benchmark
+from lit_compress.callbacks.checkpoint import unsettled
 from lit_compress.callbacks.student import deployable, student_from_checkpoint
 from lit_compress.callbacks.transform import TransformCallback, rounding_of
 from lit_compress.dashboard.artifacts import log_artifacts
@@ -75,6 +76,8 @@ class ModelFolder(pl.Callback):
         model = (
             student_from_checkpoint(student, checkpoint, step) if checkpoint else deployable(student, step)
         )
+        if checkpoint is None:
+            _warn_of_unsettled(trainer, pl_module)
         facts = run_facts(trainer, pl_module, checkpoint)
         facts |= compression_facts(trainer, student, model)
         data = getattr(trainer, "datamodule", None)
@@ -84,6 +87,15 @@ class ModelFolder(pl.Callback):
         log_artifacts(trainer.loggers, facts["recipe"] or run_dir.name, path, run_dir / FILE_NAME, facts)
         log_maps(trainer.loggers, run_dir.name, kept_units(model), trainer.global_step)
         rank_zero_info(f"Model folder: {path}")
+
+
+def _warn_of_unsettled(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    """Say what is missing where the fit was stopped before a checkpoint could be the best one."""
+    for callback in unsettled(trainer, pl_module):
+        rank_zero_warn(
+            f"The fit ended early: {callback.aim} by {type(callback).__name__}, and the model folder holds the weights "
+            "of the last step; go on with --ckpt_path last, or lower the point."
+        )
 
 
 def run_facts(trainer: pl.Trainer, pl_module: Any, checkpoint: str | None) -> dict[str, Any]:

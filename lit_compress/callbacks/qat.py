@@ -57,6 +57,8 @@ class QAT(TransformCallback):
         ValueError: The settings do not fit together.
     """
 
+    aim = "ranges had not been frozen (freeze_at)"
+
     def __init__(
         self,
         weights: Scheme | None = None,

@@ -35,6 +35,8 @@ class TransformCallback(pl.Callback, ABC):
     target: Target | None = None
     #: What is shipped keeps a multiple of this many neurons per block.
     round_to: int = 1
+    #: What a fit has missed that ends before the callback has settled.
+    aim: str = "the size to end with had not been reached"
 
     def __init__(self) -> None:
         self.optimizer: Optimizer | None = None

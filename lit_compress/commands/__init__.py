@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from lit_compress.commands.auto import add_auto
 from lit_compress.commands.benchmark import add_benchmark
 from lit_compress.commands.compress import add_compress
-from lit_compress.commands.export import add_export
+from lit_compress.commands.export import add_export, in_other_words
 from lit_compress.commands.prune import add_prune
 from lit_compress.commands.quantize import add_quantize
 from lit_compress.commands.recipes import add_recipes
@@ -43,7 +43,13 @@ def run_verb(verb: str, arguments: Sequence[str]) -> int:
     Returns:
         Exit status: 0 done, 1 refused, 2 wrong usage.
     """
-    options = vars(_parser().parse_args([verb, *arguments]))
+    parser = _parser()
+    known, unknown = parser.parse_known_args([verb, *arguments])
+    if unknown:
+        meant = in_other_words(unknown[0]) if verb == "export" else None
+        hint = "" if meant is None else f"; give {meant}"
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    options = vars(known)
     function = options.pop("function")
     for key in ("verb", "action"):
         options.pop(key, None)

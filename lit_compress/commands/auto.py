@@ -53,7 +53,9 @@ def add_auto(verbs: Any) -> None:
         help="text-classification or text-regression (default: as the labels of the data say)",
     )
     verb.add_argument(
-        "--data", metavar="YAML", help="file with a data section (default: config.yaml of the folder's run)"
+        "--data",
+        metavar="YAML",
+        help="file with a data section (default: config.yaml of the folder's run, or what it was rounded with)",
     )
     verb.add_argument("--split", help="split to judge on (default: validation)")
     verb.add_argument(

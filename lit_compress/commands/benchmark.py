@@ -31,7 +31,9 @@ def add_benchmark(verbs: Any) -> None:
         help=f"torch-fp32 (default), {', '.join(RUNTIMES[1:])}",
     )
     verb.add_argument(
-        "--data", metavar="YAML", help="file with a data section (default: config.yaml of the folders' runs)"
+        "--data",
+        metavar="YAML",
+        help="file with a data section (default: config.yaml of the folders' runs, or what they were rounded with)",
     )
     verb.add_argument("--split", help="split for text lengths and quality (default: validation)")
     verb.add_argument("--threads", type=int, nargs="+", metavar="N", help="CPU threads (default: 1)")

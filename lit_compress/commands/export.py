@@ -16,6 +16,18 @@ def export(**options: Any) -> None:
     export_folder(**options)
 
 
+def in_other_words(word: str) -> str | None:
+    """Return how a precision or a format is given that somebody takes for an option.
+
+    Args:
+        word: What was given, such as ``--int8``.
+    """
+    name = word.removeprefix("--")
+    if any(name in precisions for precisions in FORMATS.values()):
+        return f"--precision {name}"
+    return f"--format {name}" if name in FORMATS else None
+
+
 _EXPORT_EXAMPLES = """\
 formats and precisions (the first is the default):
 {formats}
@@ -49,7 +61,9 @@ def add_export(verbs: Any) -> None:
         help="the new folder (default: FOLDER-FORMAT-PRECISION beside the model, or here where it is no folder)",
     )
     verb.add_argument(
-        "--data", metavar="YAML", help="file with a data section (default: config.yaml of the folder's run)"
+        "--data",
+        metavar="YAML",
+        help="file with a data section (default: config.yaml of the folder's run, or what it was rounded with)",
     )
     verb.add_argument("--split", help="split whose texts are compared (default: validation)")
     verb.add_argument(

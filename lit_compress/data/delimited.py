@@ -72,7 +72,9 @@ def _lines(path: Path, reader: Any, quotes: bool) -> Iterator[tuple[int, list[st
 
 def _check_header(path: Path, header: list[str], delimiter: str) -> None:
     if not header:
-        raise ValueError(f"Expected a header line and rows in {path} but the file is empty.")
+        raise ValueError(
+            f"Expected a header line and rows in {path} but the file is empty; fill it in, or name another file."
+        )
     other = [mark for mark in _NAMES if mark != delimiter and mark in header[0]]
     if len(header) == 1 and other:
         fix = {",": "rename the file to .csv", "\t": "rename the file to .tsv"}

@@ -24,7 +24,7 @@ def read_jsonl(path: Path) -> Dataset:
     """
     rows = [_row(path, number, line) for number, line in _lines(path)]
     if not rows:
-        raise ValueError(f"Expected rows in {path} but the file is empty.")
+        raise ValueError(f"Expected rows in {path} but the file is empty; fill it in, or name another file.")
     names = list(dict.fromkeys(name for row in rows for name in row))
     return Dataset.from_dict({name: _column(path, name, [row.get(name) for row in rows]) for name in names})
 

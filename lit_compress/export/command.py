@@ -80,7 +80,7 @@ def export_folder(
     way.check()
     place = local_folder(folder)
     target = Path(out) if out is not None else beside(folder, f"-{name}")
-    check_export_place(target.absolute())
+    check_export_place(target.absolute(), place)
     config = load_config(str(place))
     # What nothing here runs is compared on no texts; they only tell whether they are pairs.
     reads = is_runtime(name) or not (way.pairs or is_language_model(config))

@@ -17,7 +17,7 @@ import lit_compress
 from lit_compress.benchmark.artefacts import Artefact
 from lit_compress.benchmark.runtimes.base import Builder
 from lit_compress.export.trained import notes_of
-from lit_compress.files import describe_file, whole_folder
+from lit_compress.files import describe_file, keep_source, whole_folder
 from lit_compress.models.checkpoint import is_language_model
 from lit_compress.models.manifest import read_manifest
 
@@ -32,12 +32,17 @@ _NO_TOKENIZER = (
 )
 
 
-def check_export_place(path: Path) -> None:
+def check_export_place(path: Path, source: str | Path) -> None:
     """Refuse a place for an export that something else occupies.
 
+    Args:
+        path: The place.
+        source: The model folder.
+
     Raises:
-        ValueError: There is a file, or a folder that is neither empty nor an export.
+        ValueError: There is a file, a folder that is neither empty nor an export, or the source.
     """
+    keep_source(source, path)
     if path.is_dir() and (not any(path.iterdir()) or (path / EXPORT).is_file()):
         return
     if path.exists():
@@ -67,7 +72,7 @@ def write_export(
         OSError: It could not be written.
     """
     path = path.absolute()
-    check_export_place(path)
+    check_export_place(path, artefact.folder)
     format, _, precision = way.name.partition("-")
     classifies = not is_language_model(config)
     with whole_folder(path) as part:

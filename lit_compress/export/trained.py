@@ -13,11 +13,15 @@ import torch
 from transformers import PreTrainedModel
 
 from lit_compress.models.manifest import read_manifest
+from lit_compress.models.transforms import ROUNDED
+from lit_compress.quantization.clustering.codebook_weights import CODEBOOK_WEIGHTS
 from lit_compress.quantization.grids import StoredInput, StoredMatrix
 from lit_compress.quantization.inputs import INPUT_QUANTIZERS
 from lit_compress.quantization.packed import PACKED_WEIGHTS
 from lit_compress.quantization.scheme import Scheme
 
+# Precisions that round weights themselves.
+_ROUNDS = ("int8", "int8-static", "q8_0", "q4_0")
 Floats = npt.NDArray[np.float32]
 
 
@@ -150,7 +154,7 @@ def refuse_dynamic(inputs: Mapping[str, StoredInput], runtime: str) -> None:
         if source.grid is None:
             raise ValueError(
                 f"Expected activations with fixed ranges for {runtime} but the input of {name} has dynamic ones; "
-                "train with ranges: moving_average, or export to onnx."
+                "train with ranges: moving_average, quantize with --activations static, or export to onnx."
             )
 
 
@@ -206,6 +210,12 @@ def notes_of(folder: Path, runtime: str) -> list[str]:
         for name, scheme in found["tensors"].items()
     }
     notes = []
+    kinds = {name for name, _ in transforms}
+    if CODEBOOK_WEIGHTS in kinds and kinds.isdisjoint(ROUNDED) and runtime.partition("-")[2] in _ROUNDS:
+        notes.append(
+            f"Weights in codebooks are rounded again: {runtime} has integers of its own, and not the values of the "
+            "codebooks; a precision of floats keeps them."
+        )
     if any(scheme.per == "group" for scheme in schemes.values()):
         notes.append("Weights with scales per group are stored as integers and multiplied in float32.")
     small = {

@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lit_compress.files import whole_folder
+from lit_compress.files import keep_source, whole_folder
 from lit_compress.models.factory import load_config
 from lit_compress.models.loading import load_model, quiet, written_by
 from lit_compress.models.manifest import MANIFEST, build_manifest, model_class, read_manifest, write_manifest
@@ -98,12 +98,18 @@ def is_language_model(config: PreTrainedConfig) -> bool:
     return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in config.architectures or ())
 
 
-def check_place(path: Path) -> None:
+def check_place(path: Path, source: str | Path | None = None) -> None:
     """Refuse a place for a model folder that something else occupies.
 
+    Args:
+        path: The place.
+        source: What the folder is made of, if that is another folder.
+
     Raises:
-        ValueError: There is a file, or a folder that is neither empty nor a model folder.
+        ValueError: There is a file, a folder that is neither empty nor a model folder, or the source.
     """
+    if source is not None:
+        keep_source(source, path)
     if path.is_dir() and (not any(path.iterdir()) or (path / MANIFEST).is_file()):
         return
     if path.exists():

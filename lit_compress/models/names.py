@@ -45,6 +45,7 @@ def _looks_local(name: str) -> bool:
 
 def _check_folder(folder: Path) -> None:
     if not (folder / "config.json").is_file():
+        _refuse_run(folder)
         raise ValueError(
             f"Expected config.json in the model folder {folder} but got {_listing(folder)}; "
             "give the folder that save_pretrained wrote."
@@ -61,6 +62,18 @@ def _check_folder(folder: Path) -> None:
         f"Expected *.safetensors weights in the model folder {folder} but got {_listing(folder)}; "
         "give a folder that holds the trained weights."
     )
+
+
+def _refuse_run(folder: Path) -> None:
+    """Refuse the folder of a run, which holds a model folder as soon as its fit has ended."""
+    config = folder / "config.yaml"
+    if (folder / "model" / "config.json").is_file():
+        raise ValueError(f"Expected a model folder but {folder} is that of a run; give {folder / 'model'}.")
+    if config.is_file() and (folder / "checkpoints" / "last.ckpt").is_file():
+        raise ValueError(
+            f"Expected a model folder but {folder} is that of a run whose fit has not ended: there are checkpoints and "
+            f"no model yet; go on with lit-compress fit --config {config} --ckpt_path last."
+        )
 
 
 def _listing(folder: Path) -> str:

@@ -76,7 +76,7 @@ def shrink_command(
     """
     sizes = {"layers": layers, "heads": heads, "neurons": neurons, "hidden": hidden}
     place = Path(out)
-    check_place(place.absolute())
+    check_place(place.absolute(), source)
     if is_convnet(source):
         from lit_compress.pruning.convnet_command import shrink_convnet
 

@@ -68,11 +68,9 @@ def prune_folder(
         "include": include,
         "exclude": exclude or [],
     }
-    facts: dict[str, Any] = {"method": method, "pattern": pattern}
-    if method != "magnitude":
-        facts |= {"texts": texts, "seed": seed}
     asked = 1 - kept[0] / kept[1] if kept else sparsity
-    change = partial(_prune, folder, facts, settings, asked)
+    drawn = None if method == "magnitude" else (texts, seed)
+    change = partial(_prune, folder, {"method": method, "pattern": pattern}, settings, asked, drawn)
     path = change_folder(folder, out, change, data, length)
     print(
         "Its zeros are stored as any other weight: it is not smaller and not faster. lit-compress quantize makes it "
@@ -86,11 +84,14 @@ def _prune(
     facts: dict[str, Any],
     settings: dict[str, Any],
     asked: float | None,
+    drawn: tuple[int, int | None] | None,
     model: PreTrainedModel,
     samples: Samples,
     tell: Callable[[str, float], None],
 ) -> dict[str, Any]:
-    batches = samples.batches(facts["texts"], facts["seed"]) if "texts" in facts else ()
+    batches = () if drawn is None else samples.batches(*drawn)
+    if drawn is not None:
+        facts = {**facts, "texts": len(batches), "seed": drawn[1]}
     prune_model(model, facts["method"], batches=batches, tell=tell, **settings)
     matrices = [named_tensor(model, name) for name in encoder_matrices(model, dissect(model))]
     zeros = 1 - sum(int(m.count_nonzero()) for m in matrices) / sum(m.numel() for m in matrices)

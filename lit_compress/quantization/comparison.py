@@ -16,7 +16,8 @@ Known = Texts | TextFile
 # Texts on which the result is compared with the original, and tokens of a block where there are none.
 _COMPARED = 256
 _LENGTH = 128
-_CONFIGS = (".yaml", ".yml")
+#: Files with a data section; others are plain text.
+CONFIGS = (".yaml", ".yml")
 
 
 def known_texts(
@@ -42,7 +43,7 @@ def known_texts(
     Raises:
         ValueError: They cannot be used, or do not fit the model.
     """
-    if data is None or Path(data).suffix in _CONFIGS:
+    if data is None or Path(data).suffix in CONFIGS:
         if length is not None:
             raise ValueError(
                 f"Expected a text file with --data for --length {length} but got {data or 'none'}; leave --length out."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from lit_compress.benchmark.folders import local_folder, weight_bytes
+from lit_compress.benchmark.run_config import DATA_FILE, known_data
 from lit_compress.models.card import model_card
 from lit_compress.models.checkpoint import check_place, load, save_folder
 from lit_compress.models.transforms import transforms_of
 from lit_compress.pruning.source import open_source
-from lit_compress.quantization.comparison import answers, compared, known_texts
+from lit_compress.quantization.comparison import CONFIGS, answers, compared, known_texts
 from lit_compress.quantization.formats.compressed_tensors import save_compressed_tensors
 from lit_compress.quantization.formats.compressed_tensors_reader import require_compressed_tensors
 from lit_compress.quantization.progress import progress
@@ -56,8 +58,8 @@ def change_folder(
         raise ValueError(f"Expected a format among {', '.join(FORMATS)} but got {form!r}; change --format.")
     if form == COMPRESSED_TENSORS:
         require_compressed_tensors(f"the format {form}")
-    check_place(Path(out).absolute())
     place = local_folder(folder)
+    check_place(Path(out).absolute(), place)
     found = open_source(str(place))
     model = found.model
     with progress() as tell:
@@ -65,7 +67,7 @@ def change_folder(
         known = known_texts(place, model, found.tokenizer, data, length)
         before = answers(model, known)
         kept = {key: value for key, value in found.facts.items() if key != "metrics"}
-        facts = {**kept, **change(model, Samples(known), tell)}
+        facts = {**kept, **_data_facts(place, out, data), **change(model, Samples(known), tell)}
         kind = {
             "ragged": form == OWN and bool(transforms_of(model)),
             "is_language_model": model.can_generate(),
@@ -80,3 +82,11 @@ def change_folder(
     if before is not None and after is not None and known is not None:
         print(compared(before, after, known))
     return path
+
+
+def _data_facts(place: Path, out: str, data: str | None) -> dict[str, str]:
+    """Return what leads from the new folder to its data, which lies in no run; a plain text has no labels."""
+    file = Path(data) if data is not None else known_data(place)
+    if file is None or file.suffix not in CONFIGS:
+        return {}
+    return {DATA_FILE: Path(os.path.relpath(file.resolve(), Path(out).resolve())).as_posix()}

@@ -22,7 +22,7 @@ class Samples:
         """Return training texts, one batch each, without padding.
 
         Args:
-            count: How many.
+            count: How many; all, which is printed, where the data have fewer.
             seed: Draws them at random; where ``None`` they are spread over all lengths, from short to long.
 
         Raises:
@@ -36,4 +36,8 @@ class Samples:
                 "--data, or a text file for a language model."
             )
         samples = self._known.samples("student", count, seed)
+        if len(samples) < count:
+            print(
+                f"Calibrated with {len(samples)} texts, all that there are for training, instead of {count}."
+            )
         return [{name: torch.from_numpy(value) for name, value in sample.items()} for sample in samples]

@@ -39,7 +39,10 @@ class Scheme:
 
     def __post_init__(self) -> None:
         if self.bits not in _BITS:
-            raise ValueError(f"Expected bits from {_BITS[0]} to {_BITS[-1]} but got {self.bits}.")
+            raise ValueError(
+                f"Expected bits from {_BITS[0]} to {_BITS[-1]} but got {self.bits}; correct bits (--bits, "
+                "--embedding-bits, --activation-bits or --centroid-bits)."
+            )
         if self.per not in SHARED:
             raise ValueError(f"Expected per to be one of {', '.join(SHARED)} but got {self.per!r}.")
         if (self.per in _GROUPED) != (self.group_size is not None):
@@ -48,7 +51,10 @@ class Scheme:
                 f"these and with nothing else but got per={self.per!r}, group_size={self.group_size}."
             )
         if self.group_size is not None and self.group_size < 1:
-            raise ValueError(f"Expected group_size >= 1 but got {self.group_size}.")
+            raise ValueError(
+                f"Expected group_size >= 1 but got {self.group_size}; correct group_size (--group-size), or leave it "
+                "out for one scale per output."
+            )
 
     @property
     def lowest(self) -> int:

@@ -1,6 +1,7 @@
 """Fits with quantization-aware training: stages, resume, what is shipped, and its metric."""
 
 import json
+import warnings
 
 import lightning.pytorch as pl
 import pytest
@@ -9,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 import lit_compress
 from lit_compress.callbacks import QAT, ModelFolder, Pruning
+from lit_compress.callbacks.checkpoint import BestAndLast
 from lit_compress.callbacks.student import deployable
 from lit_compress.models import Pretrained
 from lit_compress.models.rebuild import rebuild_student
@@ -113,6 +115,30 @@ def test_the_folder_computes_what_the_best_checkpoint_does(data, texts, make_tra
     again = module(Pretrained(str(folder)))
     found = make_trainer(checkpoint=False).validate(again, data_module(texts), verbose=False)
     assert found[0]["val/accuracy"] == pytest.approx(logged)
+
+
+class StopAfter(pl.Callback):
+    """End the fit after an epoch, as early stopping and max_time do."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        trainer.should_stop = trainer.current_epoch >= self.epoch
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_fit_that_ends_before_ranges_are_frozen_says_so(epoch, data, make_trainer, tmp_path):
+    keep = BestAndLast(tmp_path / "checkpoints", monitor="val/accuracy", mode="max", save_last=True)
+    callbacks = (QAT(quantize_at=0.1, freeze_at=0.6), StopAfter(epoch), ModelFolder(), keep)
+    trainer = make_trainer(*callbacks, checkpoint=False, max_epochs=4)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.fit(module(tiny_bert(layers=1, labels=2)), data)
+    said = [str(one.message) for one in caught if "ended early" in str(one.message)]
+    assert len(said) == (epoch == 1)
+    assert all("ranges had not been frozen (freeze_at) by QAT" in text for text in said)
+    assert len(list(packed_of(lit_compress.load(tmp_path / "run" / "model")))) > 5
 
 
 @pytest.mark.parametrize("first", ["pruning", "rounding"])

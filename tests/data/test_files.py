@@ -179,7 +179,11 @@ def test_refuses_a_json_list(write):
 
 
 def test_refuses_an_empty_json_file(write):
-    assert "the file is empty" in refusal(write("a.jsonl", "\n"))
+    assert "the file is empty; fill it in, or name another file" in refusal(write("a.jsonl", "\n"))
+
+
+def test_refuses_an_empty_table(write):
+    assert "the file is empty; fill it in, or name another file" in refusal(write("a.csv", ""))
 
 
 def test_refuses_mixed_types_in_a_json_column(write):

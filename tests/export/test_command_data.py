@@ -125,6 +125,21 @@ def test_a_teacher_is_calibrated_and_compared_on_its_own_tokens(run, built, tmp_
     assert len(rows) == 2 * TEXTS and built["rows"][TEXTS]["labels"] == built["rows"][0]["labels"]
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--int8",), "--int8; give --precision int8\n"),
+        (("--onnx",), "--onnx; give --format onnx\n"),
+        (("--x",), "--x\n"),
+    ],
+)
+def test_a_precision_is_no_option(words, message, stock, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["export", str(stock), "--format", "onnx", *words])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.endswith(f"error: unrecognized arguments: {message}")
+
+
 def test_refuses_a_model_whose_tokens_the_data_do_not_have(run, built, tmp_path):
     run()
     other = save_folder(tmp_path / "other" / "model", tiny_bert(layers=1, labels=2), None, {})
@@ -165,6 +180,31 @@ def test_refuses_pairs_where_the_format_knows_one_segment(run, built, tmp_path, 
         in (tmp_path / "run" / "model-gguf-f16" / "README.md").read_text()
     )
     assert built["measured"] == []
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize(
+    "verb", [("quantize", "--activations", "static"), ("prune", "--method", "wanda", "--pattern", "2:4")]
+)
+def test_what_was_made_without_training_leads_to_its_data(verb, given, run, built, tmp_path, capsys):
+    folder, data = run(), tmp_path / "data.yaml"
+    words = ("--texts", "8", *(("--data", str(data)) if given else ()))
+    config = tmp_path / "run" / "config.yaml"
+    if given:
+        config.rename(data)
+    assert main([verb[0], str(folder), "--out", str(tmp_path / "a" / "small"), *verb[1:], *words]) == 0
+    # Of its data too: what was made of what was made.
+    assert main(["quantize", str(tmp_path / "a" / "small"), "--out", str(tmp_path / "again")]) == (
+        verb[0] == "quantize"  # which is rounded already
+    )
+    for made in (tmp_path / "a" / "small", tmp_path / "again")[: 1 + (verb[0] == "prune")]:
+        assert str(tmp_path) not in json.loads((made / "lit_compress.json").read_text())["data_file"]
+        capsys.readouterr()
+        assert main(["export", str(made), "--format", "onnx"]) == 0
+        assert f"on {TEXTS} real texts (validation" in capsys.readouterr().out
+    (data if given else config).unlink()
+    assert main(["export", str(tmp_path / "a" / "small"), "--format", "onnx"]) == 0
+    assert "not compared on real texts: no data known; name them with --data" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from lit_compress.__main__ import main
 from lit_compress.callbacks.student import deployable
 from lit_compress.export.trained import notes_of
 from lit_compress.models.checkpoint import save_folder
@@ -121,3 +122,15 @@ def test_the_export_tells_how_weights_are_held(scheme, ranges, notes, tmp_path):
     assert notes_of(folder, "openvino-int8") == notes
     assert notes_of(folder, "onnx-int8") == [note for note in notes if note != WIDER]
     assert notes_of(save_folder(tmp_path / "plain", tiny_bert(layers=1), None, {}), "openvino-int8") == []
+
+
+def test_the_export_tells_that_codebooks_are_rounded_again(tmp_path):
+    save_folder(tmp_path / "model", tiny_bert(layers=1), None, {})
+    for method in ("kmeans", "nearest"):
+        words = ["quantize", str(tmp_path / "model"), "--out", str(tmp_path / method), "--method", method]
+        assert main(words) == 0
+    for runtime in ("onnx-int8", "onnx-int8-static", "openvino-int8", "litert-int8", "gguf-q8_0"):
+        (note,) = notes_of(tmp_path / "kmeans", runtime)
+        assert note.startswith(f"Weights in codebooks are rounded again: {runtime} has integers of its own")
+    for folder, runtime in (("kmeans", "onnx-fp32"), ("kmeans", "gguf-f16"), ("nearest", "onnx-int8")):
+        assert notes_of(tmp_path / folder, runtime) == []

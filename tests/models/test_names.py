@@ -55,6 +55,17 @@ def test_refuses_a_package_with_two_models(package):
         resolve_model("package:carries_model")
 
 
+def test_refuses_the_folder_of_a_run(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(ValueError, match=r"not ended.*fit --config .*config\.yaml --ckpt_path last\.$"):
+        resolve_model(str(tmp_path))
+    tiny_bert(layers=1).save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match=rf"is that of a run; give {tmp_path / 'model'}\.$"):
+        resolve_model(str(tmp_path))
+
+
 @pytest.mark.parametrize("name", ["/no/such/folder", "./teacher", "~/nothing-here", "runs/teacher/model"])
 def test_refuses_a_path_that_does_not_exist(name):
     with pytest.raises(ValueError, match=r"model folder .* but found nothing at /.*train the model first"):

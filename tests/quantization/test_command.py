@@ -82,6 +82,20 @@ def test_with_texts(method, folder, data, tmp_path, capsys):
     assert (out / "lit_compress.safetensors").stat().st_size < weights + 60_000
 
 
+@pytest.mark.parametrize("seed", [(), ("--seed", 1)])
+def test_no_text_is_counted_twice(seed, folder, data, tmp_path, capsys):
+    words = ("--out", tmp_path / "small", "--data", data, "--texts", 100000, *seed)
+    assert run(folder, *words, "--method", "gptq") == 0
+    said = "Calibrated with 24 texts, all that there are for training, instead of 100000."
+    assert capsys.readouterr().out.count(said) == 1
+    manifest = json.loads((tmp_path / "small" / "lit_compress.json").read_text())
+    assert manifest["quantization"]["texts"] == 24
+    assert main(["prune", *map(str, (folder, *words)), "--method", "wanda", "--pattern", "2:4"]) == 0
+    assert capsys.readouterr().out.count(said) == 1
+    manifest = json.loads((tmp_path / "small" / "lit_compress.json").read_text())
+    assert manifest["pruning"]["texts"] == 24
+
+
 def test_a_seed_draws_other_texts(folder, data, tmp_path):
     grids = []
     for number, seed in enumerate(((), ("--seed", 1), ("--seed", 2), ("--seed", 2))):
@@ -113,6 +127,18 @@ def test_a_cast_is_an_ordinary_folder(folder, tmp_path):
     ("words", "message"),
     [
         (("--method", "adaround"), "Expected a method among nearest, gptq, awq"),
+        (("--method", "adaround"), "but got 'adaround'; change --method."),
+        (
+            ("--method", "int8"),
+            "leave --method out, as 8 bits are usual; for a runtime's own int8 call lit-compress",
+        ),
+        (
+            ("--method", "openvino-int8"),
+            "call lit-compress export FOLDER --format openvino --precision int8.",
+        ),
+        (("--method", "wanda"), "call lit-compress prune FOLDER --method wanda."),
+        (("--method", "smoothquant"), "give --smooth 0.5 --activations static."),
+        (("--method", "torchao"), "give --bits, --group-size or --activations."),
         (("--method", "gptq"), "nothing names data; give a YAML file with a data section with --data"),
         (("--activations", "static"), "nothing names data"),
         (
@@ -121,7 +147,14 @@ def test_a_cast_is_an_ordinary_folder(folder, tmp_path):
         ),
         (("--method", "bf16", "--bits", "4"), "options that the method bf16 takes (none) but got --bits"),
         (("--texts", "0", "--activations", "static"), "at least one text to calibrate with but got 0"),
-        (("--bits", "9"), "Expected bits from 2 to 8 but got 9"),
+        (("--bits", "9"), "Expected bits from 2 to 8 but got 9; correct bits (--bits, --embedding-bits"),
+        (("--group-size", "-1"), "but got -1; correct group_size (--group-size), or leave it out"),
+        (("--method", "kmeans", "--clusters", "300"), "but got 300; correct clusters (--clusters or"),
+        (("--method", "kmeans", "--rows", "0"), "but got 0; correct rows (--rows or --embedding-rows)"),
+        (
+            ("--data", "absent.yaml"),
+            "Expected a YAML file with a data section at absent.yaml but there is none; correct the path (--data).",
+        ),
         (("--group-size", "7"), "divides the 64 inputs of every output but got 7"),
         (("--exclude", "nothing"), "'nothing' is in no name"),
     ],

@@ -40,10 +40,13 @@ class Codebook:
         if self.clusters not in _CLUSTERS:
             raise ValueError(
                 f"Expected {_CLUSTERS[0]} to {_CLUSTERS[-1]} clusters, so that an index fits into a byte, but got "
-                f"{self.clusters}."
+                f"{self.clusters}; correct clusters (--clusters or --embedding-clusters)."
             )
         if self.rows is not None and self.rows < 1:
-            raise ValueError(f"Expected rows >= 1 that share a codebook but got {self.rows}.")
+            raise ValueError(
+                f"Expected rows >= 1 that share a codebook but got {self.rows}; correct rows (--rows or "
+                "--embedding-rows), or leave it out."
+            )
         if self.centroid_bits is not None:
             Scheme(self.centroid_bits)
 

@@ -23,7 +23,6 @@ from lit_compress.quantization.scheme import Scheme
 
 _ROUNDED = ("input_quantizers", "packed_weights")
 _WIDTHS = (4, 8)
-_SHARED = ("channel", "group")
 
 
 def save_compressed_tensors(
@@ -94,11 +93,11 @@ def check_format(
                 f"Expected Linear layers alone for the format compressed-tensors but {name} belongs to a "
                 f"{type(module).__name__}; {hint}."
             )
-        known = matrix.scheme.symmetric and matrix.scheme.per in _SHARED
-        if not known or matrix.scheme.bits not in _WIDTHS:
+        fix = _fix(matrix.scheme)
+        if fix is not None:
             raise ValueError(
                 f"Expected 4 or 8 symmetric bits per channel or group for the format compressed-tensors but {name} is "
-                f"{matrix.scheme}; change --bits, or leave --format out."
+                f"{matrix.scheme}; {fix}, or leave --format out."
             )
         if inputs and (matrix.scheme.bits != 8 or matrix.scheme.per != "channel"):
             raise ValueError(
@@ -111,6 +110,15 @@ def check_format(
             f"Expected one scheme for all layers for the format compressed-tensors but got "
             f"{', '.join(map(str, schemes)) or 'none'}; leave --format out."
         )
+
+
+def _fix(scheme: Scheme) -> str | None:
+    """Return what to do about weights that are rounded as the format has no word for."""
+    if not scheme.symmetric:
+        return "leave --zero-points out"
+    if scheme.bits not in _WIDTHS:
+        return "change --bits"
+    return {"tensor": "leave --per tensor out", "rows": "leave --mixed out"}.get(scheme.per)
 
 
 def _settings(

@@ -22,6 +22,18 @@ METHODS: dict[str, str] = {
     "fp16": "lit_compress.quantization.methods.casts:fp16",
 }
 Method = Callable[..., dict[str, Any]]
+_EXPORT = "call lit-compress export FOLDER --format {} --precision int8"
+# What is no method here, and what to do instead.
+_ELSEWHERE = {
+    "int8": f"leave --method out, as 8 bits are usual; for a runtime's own int8 {_EXPORT.format('onnx')}",
+    **{f"{name}-int8": _EXPORT.format(name) for name in ("onnx", "openvino", "litert", "executorch")},
+    **{
+        name: f"call lit-compress prune FOLDER --method {name}"
+        for name in ("sparsegpt", "wanda", "magnitude")
+    },
+    "smoothquant": "give --smooth 0.5 --activations static",
+    "torchao": "leave --method out and give --bits, --group-size or --activations",
+}
 
 
 def method_for(name: str, options: Mapping[str, Any]) -> Method:
@@ -35,7 +47,8 @@ def method_for(name: str, options: Mapping[str, Any]) -> Method:
         ValueError: There is no such method, or it does not take an option.
     """
     if name not in METHODS:
-        raise ValueError(f"Expected a method among {', '.join(METHODS)} but got {name!r}.")
+        instead = _ELSEWHERE.get(name, "change --method")
+        raise ValueError(f"Expected a method among {', '.join(METHODS)} but got {name!r}; {instead}.")
     module, _, function = METHODS[name].partition(":")
     method: Method = getattr(importlib.import_module(module), function)
     taken = [

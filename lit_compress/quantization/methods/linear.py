@@ -110,6 +110,7 @@ def linear(
             and embedding_group_size is not None,
         }
     )
+    batches = samples.batches(texts, seed) if needs else ()
     quantize_model(
         model,
         weights,
@@ -117,7 +118,7 @@ def linear(
         rounded,
         DYNAMIC if activations == DYNAMIC else ranges,
         method,
-        samples.batches(texts, seed) if needs else (),
+        batches,
         include,
         exclude or [],
         tell=tell,
@@ -129,7 +130,7 @@ def linear(
     else:
         facts["mixed"] = {name: str(scheme) for name, scheme in weights.items()}
     facts |= {} if smooth is None else {"smooth": smooth}
-    return {**facts, "texts": texts, "seed": seed, "ranges": ranges} if needs else facts
+    return {**facts, "texts": len(batches), "seed": seed, "ranges": ranges} if needs else facts
 
 
 def _refuse_idle(wanted: Mapping[str, bool]) -> None:

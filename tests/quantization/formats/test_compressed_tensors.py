@@ -112,6 +112,9 @@ def test_the_command_line_writes_it(method, tmp_path, capsys):
         ),
         (["--embedding-bits", "4"], "but got --embedding-bits 4; leave it out"),
         (["--bits", "3"], "Expected 4 or 8 symmetric bits per channel or group"),
+        (["--bits", "3"], "change --bits, or leave --format out."),
+        (["--zero-points"], "leave --zero-points out, or leave --format out."),
+        (["--per", "tensor"], "leave --per tensor out, or leave --format out."),
         (["--bits", "4", "--activations", "dynamic"], "Expected int8 per channel beside activations"),
     ],
 )
