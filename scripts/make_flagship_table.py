@@ -69,10 +69,10 @@ def put_together(found: dict[str, dict[str, Any]], rows: list[dict[str, Any]]) -
     """Give every model that was measured beside the others that row, and what it is over the teacher there."""
     for one in found.values():
         place, runtime = (one["folder"] / "student").resolve(), one["outcome"]["runtime"]
+        twins = [other for other in rows if other["role"] == "teacher" and other["runtime"] == runtime]
         for row in rows:
             if Path(row["run"]).resolve() != place or row["runtime"] != runtime or row.get("error"):
                 continue
-            twins = [other for other in rows if other["role"] == "teacher" and other["runtime"] == runtime]
             # The benchmark measures some models at a time, the teacher in the runtime in one of the groups. Every
             # group has the teacher in float32, which both are held against.
             twin = min(twins, key=lambda other: other["session"] != row["session"], default=None)

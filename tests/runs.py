@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import lightning.pytorch as pl
+import torch
 import yaml
 
 from lit_compress.quantization import Scheme
@@ -80,3 +81,12 @@ def logged(run_dir: Path, version: int = -1) -> dict[str, list[float]]:
                 columns.setdefault(key, []).extend([float(value)] if value else [])
     assert all(math.isfinite(value) for values in columns.values() for value in values)
     return columns
+
+
+def phase(checkpoint):
+    """Return how far a fit had come: whether its gates are decided, and the stage of what rounds."""
+    state = torch.load(checkpoint, weights_only=True)["state_dict"]
+    decided = {bool((state[key] >= 0).all()) for key in state if key.endswith(".settled")}
+    stages = {int(state[key]) for key in state if key.endswith(".stage")}
+    assert len(decided) == len(stages) == 1
+    return decided.pop(), stages.pop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,8 +70,7 @@ def judge(wish: Wish, rows: Sequence[Row], small: str, original: str, beside: in
     Raises:
         ValueError: The small model could be measured in no runtime.
     """
-    # A row of the baseline has no ratios.
-    last = {(row["weights"], row["runtime"]): row for row in rows if not row["is_baseline"]}
+    last = {(row["weights"], row["runtime"]): row for row in rows}
     mine = [row for (weights, _), row in last.items() if weights == small]
     good = [row for row in mine if not row.get("error") and row["runtime"] != BASELINE_RUNTIME]
     if not good:
@@ -80,7 +79,7 @@ def judge(wish: Wish, rows: Sequence[Row], small: str, original: str, beside: in
     judged = [(row, wish.against(row, row["bytes"] + beside)) for row in good]
     row, achieved = min(judged, key=lambda pair: (_worst(pair[1]), -speedup_of(pair[0])))
     same_runtime = times_as_fast(row, last.get((original, row["runtime"])))
-    steps = _steps(rows, small, original, row["runtime"])
+    steps = _steps(last, small, original, row["runtime"])
     return Outcome(row, achieved, same_runtime, row["bytes"] + beside, steps)
 
 
@@ -106,17 +105,16 @@ def times_as_fast(row: Row, twin: Row | None) -> tuple[float, float, float] | No
     return other["median"] / mine["median"], other["low"] / mine["high"], other["high"] / mine["low"]
 
 
-def _steps(rows: Sequence[Row], small: str, original: str, runtime: str) -> list[tuple[str, float]]:
-    wanted = (
-        (original, BASELINE_RUNTIME, "the original"),
-        (original, runtime, f"the original in {runtime}"),
-        (small, BASELINE_RUNTIME, "the small model, rounded, in PyTorch"),
-        (small, runtime, f"the small model in {runtime}"),
-    )
-    told = {(row["weights"], row["runtime"]): row["quality"]["value"] for row in rows if row.get("quality")}
-    return [
-        (what, float(told[weights, where])) for weights, where, what in wanted if (weights, where) in told
-    ]
+def _steps(
+    last: Mapping[tuple[str, str], Row], small: str, original: str, runtime: str
+) -> list[tuple[str, float]]:
+    wanted = {
+        "the original": last.get((original, BASELINE_RUNTIME)),
+        f"the original in {runtime}": last.get((original, runtime)),
+        "the small model, rounded, in PyTorch": last.get((small, BASELINE_RUNTIME)),
+        f"the small model in {runtime}": last.get((small, runtime)),
+    }
+    return [(what, float(row["quality"]["value"])) for what, row in wanted.items() if row and row["quality"]]
 
 
 def show(outcome: Outcome, metric: str) -> None:

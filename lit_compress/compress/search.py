@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,13 +68,12 @@ def value_of(outcome: dict[str, Any]) -> float | None:
         outcome: As :meth:`~lit_compress.compress.outcome.Outcome.to_dict` returns it.
 
     Returns:
-        ``None`` where it is no number.
+        ``None`` where no quality could be told.
     """
     if outcome.get("quality_kept") is None:
         return None
     missed = [one["share"] for one in outcome["achieved"] if one["what"] != "quality"]
-    value = float(outcome["quality_kept"]) - max([0.0, *missed])
-    return value if math.isfinite(value) else None
+    return float(outcome["quality_kept"]) - max([0.0, *missed])
 
 
 def search(

@@ -108,13 +108,10 @@ def test_finished_work_is_not_done_again(finished, task, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_a_wish_that_was_missed_is_told_shipped_and_no_success(finished, task, tmp_path, capsys):
-    out = tmp_path / "small"
-    shutil.copytree(finished, out)
-    plan = json.loads((out / "plan.json").read_text().replace(str(finished), str(out)))
+    out = copied(finished, tmp_path / "small")
+    plan = json.loads((out / "plan.json").read_text())
     plan["request"]["wish"]["speedup"] = 1000
     (out / "plan.json").write_text(json.dumps(plan))
-    stages = (out / "stages.jsonl").read_text()
-    (out / "stages.jsonl").write_text(stages.replace(str(finished), str(out)))
     asked = ["--speedup=1000", "--vocabulary=trim"]
     with pytest.raises(SystemExit) as stop:
         main([*words(task, out, *asked), "--fit", f"--config={TINY}"])

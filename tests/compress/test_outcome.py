@@ -14,13 +14,11 @@ def row(weights, runtime, quality, ratio=None, kept=None, size=2_000_000, model=
         {} if ratio is None else {"cpu_latency": {"median": ratio, "low": 0.9 * ratio, "high": 1.1 * ratio}}
     )
     return {
-        **{
-            "model": model,
-            "weights": weights,
-            "runtime": runtime,
-            "is_baseline": ratio is None,
-            "bytes": size,
-        },
+        "model": model,
+        "weights": weights,
+        "runtime": runtime,
+        "is_baseline": ratio is None,
+        "bytes": size,
         "cpu": {"latency_ms": {"p50": 10.0 * (ratio or 1.0)}},
         "quality": {"value": quality, "metric": "accuracy"},
         "ratio": {**ratios, **({} if kept is None else {"quality": kept})},

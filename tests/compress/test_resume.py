@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from lit_compress.__main__ import main
@@ -21,7 +20,7 @@ from lit_compress.compress.planning import Figures, Storage
 from lit_compress.compress.stage import Stage, run_stages
 from lit_compress.quantization.stage import FROZEN, OBSERVE, ROUND
 from tests.compress.pairs import write_pair_task
-from tests.runs import TINY
+from tests.runs import TINY, phase
 
 
 @pytest.fixture(scope="module")
@@ -146,15 +145,6 @@ def kill(monkeypatch):
         monkeypatch.setattr(stage_module, "run_process", killer)
         yield killer
         worker.stdin.close()
-
-
-def phase(checkpoint):
-    """Return how far a fit had come."""
-    state = torch.load(checkpoint, weights_only=True)["state_dict"]
-    decided = {bool((state[key] >= 0).all()) for key in state if key.endswith(".settled")}
-    stages = {int(state[key]) for key in state if key.endswith(".stage")}
-    assert len(decided) == len(stages) == 1
-    return decided.pop(), stages.pop()
 
 
 @pytest.mark.slow

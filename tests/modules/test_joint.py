@@ -17,6 +17,7 @@ from lit_compress.quantization import Scheme
 from lit_compress.quantization.stage import FROZEN, OBSERVE, ROUND
 from tests.callbacks.test_pruning_resume import same
 from tests.modules.build import data_module, distillation, trainer
+from tests.runs import phase
 from tests.tiny import tiny_batch
 
 STEPS = 12  # 6 batches per epoch, 2 epochs
@@ -66,15 +67,6 @@ def states(module):
     fit = module.trainer
     own = {c.state_key: c.state_dict() for c in fit.callbacks if isinstance(c, L0Pruning | QAT)}
     return {"weights": module.state_dict(), "optimizer": fit.optimizers[0].state_dict(), "callbacks": own}
-
-
-def phase(path):
-    """Return how far the fit of a checkpoint had come."""
-    state = torch.load(path, weights_only=True)["state_dict"]
-    decided = {bool((state[key] >= 0).all()) for key in state if key.endswith(".settled")}
-    stages = {int(state[key]) for key in state if key.endswith(".stage")}
-    assert len(decided) == len(stages) == 1
-    return decided.pop(), stages.pop()
 
 
 @pytest.fixture(scope="module")
